@@ -1,0 +1,90 @@
+# Everything starts here: `make up` runs Plexus, `make test` proves it, `make help` lists the rest.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+PORT ?= $(or $(value PLEXUS_PORT),8080)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TESTS ?= tests
+PYTEST ?= -n 2 --dist loadgroup
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: setup ## Run Plexus on http://127.0.0.1:8080 (PORT=8090 make up: elsewhere).
+	@PLEXUS_PORT=$(PORT) exec $(BIN)/plexus up
+
+.PHONY: test
+test: .venv/.dev generate ## Run every test.
+	@$(BIN)/python -m pytest $(PYTEST) $(TESTS)
+
+.PHONY: check
+check: .venv/.dev generate ## Format, lint, types, contracts, floors, gateway configuration.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint generated/plexus.binpb --config buf.yaml
+	$(BIN)/python -m proto.tools.policy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m proto.tools.breaking
+	$(BIN)/python -m gateway validate
+
+.PHONY: breaking
+breaking: .venv/.dev generate ## Compare the contracts with the last release.
+	$(BIN)/python -m proto.tools.breaking
+
+.PHONY: format
+format: .venv/.dev ## Format the code and mend what can be mended.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: setup
+setup: .venv/.runtime generate ## Make the environment and everything generated.
+
+.PHONY: generate
+generate: .venv/.runtime ## Make stubs, descriptor set and OpenAPI from the contracts.
+	@$(BIN)/python -m proto.tools.generate
+
+.PHONY: doctor
+doctor: setup ## Say what is missing on this machine and how to mend it.
+	@$(BIN)/plexus doctor
+
+.PHONY: lock
+lock: .venv/.dev ## Pin the newest versions, with hashes, in requirements/*.txt.
+	$(PIP) install uv
+	for name in runtime dev; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	    requirements/$$name.in -o requirements/$$name.txt; \
+	done
+
+.PHONY: clean
+clean: ## Remove the environment and everything generated; data in .plexus/ stays.
+	rm -rf .venv generated/python generated/*.binpb generated/*.json generated/.stamp build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Plexus needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Install one and run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+	  echo "This Python cannot make environments: install its venv package (python3-venv)."; exit 1; }
+	@touch $@
+
+.venv/.runtime: .venv/.python requirements/runtime.txt pyproject.toml
+	@echo "Installing what Plexus runs on into .venv (the first time takes about a minute) …"
+	@$(PIP) install --require-hashes -r requirements/runtime.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements/dev.txt
+	@echo "Installing what checks and tests need into .venv …"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""The gateway: Envoy's configuration and the OpenAPI document, both made from the contracts."""

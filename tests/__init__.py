@@ -1,0 +1,1 @@
+"""The tests, in the same shape as what they test."""
