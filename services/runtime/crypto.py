@@ -1,0 +1,73 @@
+"""The installation's master key, and what is derived from it.
+
+The key is 32 random bytes in a file that only its owner can read. From it come, by HKDF (RFC 5869)
+with a label each, the key that services of the mesh sign with and the key that seals secrets at
+rest by AES-256-GCM.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_SIZE = 32
+_NONCE = 12
+
+
+class MasterKeyError(Exception):
+    """The master key is missing its bytes or its secrecy, or does not open what it sealed."""
+
+
+class MasterKey:
+    """Derives keys and seals secrets."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != _SIZE:
+            raise MasterKeyError(f"a master key has {_SIZE} bytes, not {len(key)}")
+        self._key = key
+        self._sealing = AESGCM(self.derive("sealing"))
+
+    @classmethod
+    def load(cls, path: Path) -> MasterKey:
+        """Read the key, or make it on the first start.
+
+        Raises:
+            MasterKeyError: The file is damaged, or others can read it.
+        """
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            if path.stat().st_mode & 0o077:
+                raise MasterKeyError(f"others can read {path}: run `chmod 600 {path}`") from None
+            return cls(path.read_bytes())
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(_SIZE))
+            file.flush()
+            os.fsync(file.fileno())
+        return cls(path.read_bytes())
+
+    def derive(self, label: str) -> bytes:
+        """32 bytes for one use."""
+        return HKDF(SHA256(), _SIZE, salt=None, info=f"plexus/{label}".encode()).derive(self._key)
+
+    def seal(self, secret: bytes, about: str) -> bytes:
+        """Encrypt; `about` names what it is and must be given again to open it."""
+        nonce = secrets.token_bytes(_NONCE)
+        return nonce + self._sealing.encrypt(nonce, secret, about.encode())
+
+    def open(self, sealed: bytes, about: str) -> bytes:
+        """Decrypt.
+
+        Raises:
+            MasterKeyError: Another key sealed it, or it was changed.
+        """
+        try:
+            return self._sealing.decrypt(sealed[:_NONCE], sealed[_NONCE:], about.encode())
+        except InvalidTag:
+            raise MasterKeyError(f"the master key does not open {about}") from None

@@ -1,0 +1,135 @@
+"""The database: transactions that commit once, and reads that cannot write.
+
+SQLite runs in WAL mode with synchronous=FULL, so what is committed is on the disk. It has one
+writer at a time: writers queue here, in order, rather than poll for its lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.runtime.errors import ResourceExhausted, Unavailable
+
+Connection = AsyncConnection
+_READERS = 4
+_WAIT_SECONDS = 10.0
+
+
+class DatabaseDamaged(Exception):
+    """The database's file is not one, or is damaged. The text says how to go on."""
+
+
+class Database:
+    """One database for a process."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare to connect to SQLAlchemy's URL of an SQLite file."""
+        self.url = make_url(url)
+        self._writer = _engine(url, size=1, begin="BEGIN IMMEDIATE")
+        self._reader = _engine(url, size=_READERS, begin="BEGIN")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A unit of work: commits when the block ends, rolls back when it raises.
+
+        Raises:
+            Unavailable: The database did not take the work in time.
+            ResourceExhausted: The disk is full.
+        """
+        with _translated():
+            async with self._writer.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Connection]:
+        """A consistent view for reading.
+
+        Raises:
+            Unavailable: The database cannot be read now.
+        """
+        with _translated():
+            async with self._reader.begin() as connection:
+                yield connection
+
+    async def check(self) -> None:
+        """Whether it answers.
+
+        Raises:
+            Unavailable: It does not.
+        """
+        async with self.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._reader.dispose()
+        await self._writer.dispose()
+
+
+def _engine(url: str, *, size: int, begin: str) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=_WAIT_SECONDS,
+        connect_args={"timeout": _WAIT_SECONDS, "isolation_level": None},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        if begin == "BEGIN":
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the driver's errors into ours, so that no driver's text reaches a caller."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable("The database is busy. Try again.", retry_after=1) from error
+    except OperationalError as error:
+        if "full" in str(error.orig):
+            raise ResourceExhausted("The disk is full.", metadata={"limit": "disk"}) from error
+        raise Unavailable("The database cannot serve now. Try again.") from error
+
+
+def check_file(path: Path) -> None:
+    """Whether an SQLite file can be opened and its pages hang together.
+
+    Raises:
+        DatabaseDamaged: It cannot, or they do not.
+    """
+    if not path.exists():
+        return
+    connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
+    try:
+        # Reads the schema and rolls a cut-off transaction back; the whole file would take minutes.
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise DatabaseDamaged(
+            f"the database {path} is damaged ({error}): put a backup in its place, or move it "
+            "away to start empty"
+        ) from error
+    finally:
+        connection.close()

@@ -1,0 +1,97 @@
+"""Group commit: what many callers want stored at once goes into one transaction.
+
+A caller's work is committed when its `submit` returns. Nothing waits for company: the writer takes
+whatever is there when it comes free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from services.runtime.db import Connection, Database
+from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_MAX_WAITING = 10_000
+_MAX_GROUP = 1_000
+
+
+class GroupWriter(Generic[Item, Result]):
+    """Stores items of one kind, many in one transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Result | PlexusError]]],
+    ) -> None:
+        """Prepare to store.
+
+        Args:
+            database: Where.
+            store: Stores some items, in order, in a transaction that it is given, and returns what
+                became of each: a result, or the error that its caller shall get while the others
+                are kept. What it raises undoes all; then each is tried alone.
+        """
+        self._database = database
+        self._store = store
+        self._waiting: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(
+            _MAX_WAITING
+        )
+
+    async def submit(self, item: Item) -> Result:
+        """Store an item; returns when it is committed.
+
+        Raises:
+            ResourceExhausted: Too many are waiting, or the disk is full.
+            Unavailable: The database cannot serve now.
+            PlexusError: What the store made of the item.
+        """
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        try:
+            self._waiting.put_nowait((item, done))
+        except asyncio.QueueFull:
+            raise ResourceExhausted(
+                "Too much is waiting to be stored. Try again.",
+                metadata={"limit": "waiting_writes"},
+                retry_after=1,
+            ) from None
+        return await done
+
+    async def run(self) -> None:
+        """Store until cancelled; whoever waits then gets an error, for nothing of it is certain."""
+        group: list[tuple[Item, asyncio.Future[Result]]] = []
+        try:
+            while True:
+                group = [await self._waiting.get()]
+                while len(group) < _MAX_GROUP and not self._waiting.empty():
+                    group.append(self._waiting.get_nowait())
+                await self._commit(group)
+        finally:
+            while not self._waiting.empty():
+                group.append(self._waiting.get_nowait())
+            for _, done in group:
+                if not done.done():
+                    done.set_exception(Unavailable("This process is stopping. Try again."))
+
+    async def _commit(self, group: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            async with self._database.transaction() as connection:
+                results = await self._store(connection, [item for item, _ in group])
+        except Exception as error:  # noqa: BLE001 - goes to everyone who waits
+            if len(group) > 1:
+                # One bad item must not take the others with it.
+                for each in group:
+                    await self._commit([each])
+            elif not group[0][1].done():
+                group[0][1].set_exception(error)
+            return
+        for (_, done), result in zip(group, results, strict=True):
+            if done.done():
+                continue
+            if isinstance(result, PlexusError):
+                done.set_exception(result)
+            else:
+                done.set_result(result)

@@ -1,0 +1,188 @@
+"""One adapter for the four shapes of RPC, so that a policy is two small methods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from services.runtime import log, telemetry
+from services.runtime.context import CallContext, new_request_id, serving
+from services.runtime.errors import DeadlineExceeded, Internal, PlexusError
+from services.runtime.status import abort, from_rpc_error
+
+Servicing = grpc.aio.ServicerContext[Any, Any]
+Metadata = dict[str, str]
+
+
+class Policy(Protocol):
+    """Something that holds for every RPC. Raising a PlexusError in either hook ends the RPC."""
+
+    async def on_start(self, call: CallContext, metadata: Metadata) -> None:
+        """Before the handler; nothing was read yet but the metadata."""
+        ...
+
+    def on_request(self, call: CallContext, request: Message) -> None:
+        """For each message that the caller sends."""
+        ...
+
+
+class Observer(Protocol):
+    """Something that watches every RPC and never fails it."""
+
+    def on_start(self, call: CallContext, metadata: Metadata) -> None:
+        """Before the policies."""
+        ...
+
+    def on_end(self, call: CallContext, error: BaseException | None) -> None:
+        """After the last message, or the error that the caller gets."""
+        ...
+
+
+class PolicyInterceptor(grpc.aio.ServerInterceptor):
+    """Runs the policies around every handler and turns what it raises into a status.
+
+    An error of the PlexusError family goes out with its details. Anything else becomes INTERNAL
+    with a correlation id, and its text goes to the log alone.
+    """
+
+    def __init__(self, policies: Sequence[Policy], observer: Observer) -> None:
+        self._policies = tuple(policies)
+        self._observer = observer
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler once and serve the wrapped one from then on."""
+        method = str(details.method)
+        known = self._wrapped.get(method)
+        if known is None:
+            handler = await continuation(details)
+            if handler is None or method.startswith("/grpc."):
+                return handler
+            known = self._wrapped[method] = self._wrap(method, handler)
+        return known
+
+    def _wrap(
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        inner = cast(Any, handler)
+        coders = (inner.request_deserializer, inner.response_serializer)
+        if inner.request_streaming and inner.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(method, inner.stream_stream), *coders
+            )
+        if inner.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._unary(method, inner.stream_unary), *coders
+            )
+        if inner.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(method, inner.unary_stream), *coders
+            )
+        return grpc.unary_unary_rpc_method_handler(self._unary(method, inner.unary_unary), *coders)
+
+    def _unary(
+        self, method: str, behaviour: Callable[[Any, Servicing], Awaitable[Any]]
+    ) -> Callable[[Any, Servicing], Awaitable[Any]]:
+        async def serve(request: Any, context: Servicing) -> Any:
+            async with self._around(method, context) as call:
+                return await behaviour(self._checked(call, request), context)
+
+        return serve
+
+    def _streaming(
+        self, method: str, behaviour: Callable[[Any, Servicing], AsyncIterator[Any]]
+    ) -> Callable[[Any, Servicing], Awaitable[None]]:
+        # Writing to the context rather than yielding keeps no generator of ours parked in a send:
+        # a client that goes away cancels this task, and the handler's own generator is closed here.
+        async def serve(request: Any, context: Servicing) -> None:
+            async with self._around(method, context) as call:
+                replies = behaviour(self._checked(call, request), context)
+                async with contextlib.aclosing(cast(Any, replies)):
+                    async for reply in replies:
+                        await context.write(reply)
+
+        return serve
+
+    def _checked(self, call: CallContext, request: Any) -> Any:
+        if isinstance(request, Message):
+            for policy in self._policies:
+                policy.on_request(call, request)
+            return request
+        return self._checked_stream(call, request)
+
+    async def _checked_stream(
+        self, call: CallContext, requests: AsyncIterator[Message]
+    ) -> AsyncIterator[Message]:
+        async for request in requests:
+            for policy in self._policies:
+                policy.on_request(call, request)
+            yield request
+
+    @contextlib.asynccontextmanager
+    async def _around(self, method: str, context: Servicing) -> AsyncIterator[CallContext]:
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        call = begin_call(method, metadata, context.time_remaining())
+        error: BaseException | None = None
+        with serving(call):
+            self._observer.on_start(call, metadata)
+            try:
+                for policy in self._policies:
+                    await policy.on_start(call, metadata)
+                async with asyncio.timeout_at(call.deadline):
+                    yield call
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+                raise
+            except Exception as raised:  # noqa: BLE001 - becomes the caller's status below
+                error = raised
+            finally:
+                known = as_plexus_error(error) if isinstance(error, Exception) else error
+                self._observer.on_end(call, known)
+            if isinstance(known, PlexusError):
+                await abort(context, known)
+
+
+def begin_call(method: str, metadata: Metadata, remaining: float | None) -> CallContext:
+    """The context of a call that just arrived."""
+    parts = metadata.get("traceparent", "").split("-")
+    trace_id = parts[1] if len(parts) == 4 and len(parts[1]) == 32 else telemetry.new_trace_id()
+    deadline = None
+    if remaining is not None:
+        deadline = asyncio.get_running_loop().time() + remaining
+    return CallContext(
+        request_id=metadata.get("x-request-id", "")[:64] or new_request_id(),
+        trace_id=trace_id,
+        deadline=deadline,
+        method=method,
+    )
+
+
+def as_plexus_error(error: Exception) -> PlexusError:
+    """What the caller gets for an exception; an unexpected one's text goes to the log alone."""
+    if isinstance(error, PlexusError):
+        return error
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("The call took longer than its deadline.")
+    if isinstance(error, grpc.aio.AioRpcError):
+        return from_rpc_error(error)
+    correlation = new_request_id()
+    log.get(__name__).error("unexpected_error", correlation_id=correlation, exc_info=error)
+    return Internal(
+        "Something failed that should not. The operator finds it in the log by its correlation id.",
+        metadata={"correlation_id": correlation},
+    )

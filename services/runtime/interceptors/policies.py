@@ -1,0 +1,111 @@
+"""The policies of every RPC, each read from the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import protovalidate
+from google.protobuf.message import Message
+
+from services.runtime.context import CallContext
+from services.runtime.contract import Access, Method
+from services.runtime.credentials import MeshSigner, TokenVerifier
+from services.runtime.errors import InvalidRequest, PermissionDenied, Unauthenticated, Violation
+from services.runtime.interceptors.adapter import Metadata
+
+ASSERTION_KEY = "x-plexus-assertion"
+_MAX_VIOLATIONS = 50
+
+
+class Deadline:
+    """No call takes longer than its contract says, whatever its caller asked for."""
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._methods = methods
+
+    async def on_start(self, call: CallContext, metadata: Metadata) -> None:
+        """Cap the deadline."""
+        cap = asyncio.get_running_loop().time() + self._methods[call.method].deadline
+        call.deadline = cap if call.deadline is None else min(call.deadline, cap)
+
+    def on_request(self, call: CallContext, request: Message) -> None:
+        """Nothing to do."""
+
+
+class Auth:
+    """Who calls is verified, and may call what the contract lets its roles call."""
+
+    def __init__(
+        self, methods: Mapping[str, Method], tokens: TokenVerifier, mesh: MeshSigner
+    ) -> None:
+        self._methods = methods
+        self._tokens = tokens
+        self._mesh = mesh
+
+    async def on_start(self, call: CallContext, metadata: Metadata) -> None:
+        """Verify the credential, then the permission.
+
+        Raises:
+            Unauthenticated: No credential, or a bad one.
+            PermissionDenied: A role is missing.
+        """
+        method = self._methods[call.method]
+        if method.access is Access.PUBLIC:
+            return
+        assertion = metadata.get(ASSERTION_KEY)
+        if assertion:
+            call.principal = self._mesh.verify(assertion)
+        else:
+            scheme, _, token = metadata.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not token:
+                raise Unauthenticated("This call needs `authorization: Bearer …`. Log in first.")
+            call.principal = await self._tokens.verify(token.strip())
+        if method.access is Access.INTERNAL:
+            if not call.principal.mesh:
+                raise PermissionDenied("Only services of this installation may call this.")
+        elif call.principal.role < method.role:
+            raise PermissionDenied(
+                f"Your roles do not hold {method.permission}.",
+                metadata={"permission": method.permission},
+            )
+
+    def on_request(self, call: CallContext, request: Message) -> None:
+        """Nothing to do."""
+
+
+class Validation:
+    """No handler sees a message that breaks the contract's rules."""
+
+    def __init__(self) -> None:
+        self._validator = protovalidate.Validator()
+
+    async def on_start(self, call: CallContext, metadata: Metadata) -> None:
+        """Nothing to do."""
+
+    def on_request(self, call: CallContext, request: Message) -> None:
+        """Check one message.
+
+        Raises:
+            InvalidRequest: With every violation by field path.
+        """
+        found = self._validator.collect_violations(request)
+        if not found:
+            return
+        violations = [
+            Violation(_path(each.proto.field), each.proto.message)
+            for each in found[:_MAX_VIOLATIONS]
+        ]
+        fields = ", ".join(sorted({each.field for each in violations}))
+        raise InvalidRequest(f"The request is not valid: see {fields}.", violations=violations)
+
+
+def _path(field: object) -> str:
+    """A field path as callers write it: `messages[2].text`."""
+    path = ""
+    for element in getattr(field, "elements", ()):
+        path += ("." if path else "") + element.field_name
+        subscript = element.subscript
+        if subscript is not None:
+            path += f"[{subscript.value!r}]"
+    return path

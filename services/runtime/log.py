@@ -1,0 +1,106 @@
+"""Structured logs: one JSON object a line, with request, tenant and trace; never a secret.
+
+A line says what happened and its facts as fields. Values of `sensitive` fields do not get here:
+messages are logged through `contract.redact`.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.runtime.context import current_or_none
+
+_MAX_BYTES = 20_000_000
+_KEPT = 5
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Logger:
+    """A named logger: an event's name, then its facts as fields."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._inner: Any = structlog.get_logger()
+
+    def log(self, level: str, event: str, /, **facts: object) -> None:
+        """Log at a level named in words."""
+        if logging.getLogger().isEnabledFor(_LEVELS[level]):
+            getattr(self._inner, level)(event, logger=self._name, **facts)
+
+    def debug(self, event: str, /, **facts: object) -> None:
+        """For whoever looks for a defect."""
+        self.log("debug", event, **facts)
+
+    def info(self, event: str, /, **facts: object) -> None:
+        """For the record."""
+        self.log("info", event, **facts)
+
+    def warning(self, event: str, /, **facts: object) -> None:
+        """For the operator, when there is time."""
+        self.log("warning", event, **facts)
+
+    def error(self, event: str, /, **facts: object) -> None:
+        """For the operator, now."""
+        self.log("error", event, **facts)
+
+
+def get(name: str) -> Logger:
+    """The logger of a part."""
+    return Logger(name.removeprefix("services."))
+
+
+def _add_call(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    call = current_or_none()
+    if call is not None:
+        event["request_id"] = call.request_id
+        event["trace_id"] = call.trace_id
+        if call.principal is not None:
+            event["tenant"] = call.principal.tenant_id
+    return event
+
+
+def configure(level: str, file: Path | None) -> None:
+    """Log to a file that is rotated at 20 MB, five kept, or to standard error."""
+    handler: logging.Handler
+    if file is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(
+            file, maxBytes=_MAX_BYTES, backupCount=_KEPT, encoding="utf-8"
+        )
+    shared: list[Any] = [
+        _add_call,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+    ]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(_LEVELS[level])
+    # Libraries say at info what is no news to an operator.
+    for noisy in ("alembic", "httpx", "httpx2", "httpcore2", "openai", "aiosqlite", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,124 @@
+"""One gRPC server: policies around every RPC, health, reflection, and an orderly stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from services.runtime import log, telemetry
+from services.runtime.clients import MAX_MESSAGE_BYTES
+from services.runtime.contract import Method
+from services.runtime.credentials import MeshSigner, TokenVerifier
+from services.runtime.interceptors.adapter import PolicyInterceptor
+from services.runtime.interceptors.policies import Auth, Deadline, Validation
+from services.runtime.interceptors.telemetry import Telemetry
+
+_logger = log.get(__name__)
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_CHECK_SECONDS = 2.0
+_CHECK_DEADLINE = 5.0
+# Longer than the gateway takes to notice: its health interval times its threshold.
+NOTICE_SECONDS = 0.75
+Check = Callable[[], Awaitable[None]]
+
+
+class Server:
+    """Serves modules on one socket."""
+
+    def __init__(
+        self, methods: Mapping[str, Method], tokens: TokenVerifier, mesh: MeshSigner
+    ) -> None:
+        """Prepare a server.
+
+        Args:
+            methods: Policies of every RPC it will serve.
+            tokens: Verifies callers.
+            mesh: Verifies other services of the mesh.
+        """
+        policies = (Deadline(methods), Auth(methods, tokens, mesh), Validation())
+        interceptors = [
+            *telemetry.server_interceptors(),
+            PolicyInterceptor(policies, Telemetry()),
+        ]
+        self.grpc = grpc.aio.server(
+            interceptors=interceptors,
+            options=(
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_concurrent_streams", 1000),
+                # The gateway pings; without this grpc answers that with a GOAWAY.
+                ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+        self._health = health_aio.HealthServicer()
+        self._checks: dict[str, Sequence[Check]] = {}
+        self._draining = False
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        services = {name.split("/")[1] for name in methods}
+        reflection.enable_server_reflection(
+            [*sorted(services), "grpc.health.v1.Health", reflection.SERVICE_NAME], self.grpc
+        )
+
+    async def start(self, socket: Path, checks: Mapping[str, Sequence[Check]]) -> None:
+        """Listen on a Unix socket.
+
+        Args:
+            socket: Where; whatever a dead process left there is replaced.
+            checks: What must hold for each gRPC service, by its full name, to be SERVING.
+        """
+        await asyncio.to_thread(socket.unlink, missing_ok=True)
+        self.grpc.add_insecure_port(f"unix:{socket}")
+        self._checks = dict(checks)
+        await self.grpc.start()
+
+    async def watch_health(self) -> None:
+        """Keep the health of every service true, until cancelled."""
+        while True:
+            await self.check_health()
+            await asyncio.sleep(_CHECK_SECONDS)
+
+    async def check_health(self) -> None:
+        """Run every check once and publish the outcome."""
+        good = True
+        for service, checks in self._checks.items():
+            passed = await self._passes(service, checks)
+            good = good and passed
+            await self._set(service, passed)
+        await self._set("", good)
+
+    async def _passes(self, service: str, checks: Sequence[Check]) -> bool:
+        try:
+            async with asyncio.timeout(_CHECK_DEADLINE):
+                for check in checks:
+                    await check()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service does not serve
+            _logger.warning("health_check_failed", service=service, error=repr(error))
+            return False
+        return True
+
+    async def _set(self, service: str, good: bool) -> None:
+        if not self._draining:
+            await self._health.set(service, _SERVING if good else _NOT_SERVING)
+
+    async def drain(self, seconds: float) -> None:
+        """Tell everybody who looks at our health to go elsewhere, and wait until they looked.
+
+        Args:
+            seconds: How long a stop may take at all.
+        """
+        self._draining = True
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(min(NOTICE_SECONDS, seconds))
+
+    async def stop(self, grace: float) -> None:
+        """Let calls under way finish for `grace` seconds, then cut them."""
+        await self.grpc.stop(grace)

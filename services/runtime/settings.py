@@ -1,0 +1,74 @@
+"""What an operator may set about the installation. Each module has a file like this of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# The kernel's bound on a Unix socket's path is 108 bytes; our names add up to 20.
+_MAX_RUN_DIR = 80
+
+
+class PlexusSettings(BaseSettings):
+    """Reads `PLEXUS_*` from the environment; frozen once read."""
+
+    model_config = SettingsConfigDict(env_prefix="PLEXUS_", frozen=True, extra="ignore")
+
+
+class Settings(PlexusSettings):
+    """The installation."""
+
+    data_dir: Path = Field(
+        Path(".plexus"), description="Where everything is kept: database, keys, logs."
+    )
+    host: str = Field("127.0.0.1", description="The address the gateway listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="The port the gateway listens on.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much the log says."
+    )
+    cors_origins: str = Field(
+        "", description="Web origins besides loopback that may call, separated by commas."
+    )
+    max_body_bytes: int = Field(
+        4_194_304, ge=1024, le=16_777_216, description="The largest request body."
+    )
+    drain_seconds: float = Field(
+        10.0, ge=0, le=600, description="How long a stop waits for calls under way."
+    )
+    otlp_endpoint: str = Field(
+        "", description="Where traces and metrics go (OTLP over gRPC); empty: nowhere."
+    )
+    otlp_sample_ratio: float = Field(
+        0.1, ge=0, le=1, description="The share of requests that are traced."
+    )
+
+    @cached_property
+    def directory(self) -> Path:
+        """The data directory, absolute."""
+        return self.data_dir.expanduser().absolute()
+
+    @cached_property
+    def run_dir(self) -> Path:
+        """Where sockets are: in the data directory, or beside it where that path is too long."""
+        inside = self.directory / "run"
+        if len(os.fsencode(inside)) <= _MAX_RUN_DIR:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"plexus-{os.getuid()}-{digest}"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy's URL of the database."""
+        return f"sqlite+aiosqlite:///{self.directory / 'plexus.db'}"
+
+    @property
+    def socket(self) -> Path:
+        """The Unix socket that the modules serve on."""
+        return self.run_dir / "plexus.sock"

@@ -1,0 +1,189 @@
+"""Transactions, group commit and migrations, on a real database file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from services.runtime.db import Connection, Database, DatabaseDamaged, check_file
+from services.runtime.errors import NotFound, PlexusError, Unavailable
+from services.runtime.groups import GroupWriter
+from services.runtime.migrations import SchemaTooNew, migrate, revisions
+
+HISTORY = Path(__file__).parents[3] / "services" / "history" / "migrations"
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    found = Database(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+    async with found.transaction() as connection:
+        await connection.execute(text("CREATE TABLE t (n INTEGER PRIMARY KEY)"))
+    yield found
+    await found.close()
+
+
+async def numbers(database: Database) -> list[int]:
+    async with database.read() as connection:
+        return [row.n for row in await connection.execute(text("SELECT n FROM t ORDER BY n"))]
+
+
+async def test_a_unit_of_work_is_kept_whole_or_not_at_all(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(text("INSERT INTO t VALUES (1)"))
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as connection:
+            await connection.execute(text("INSERT INTO t VALUES (2)"))
+            raise RuntimeError
+    assert await numbers(database) == [1]
+
+
+async def test_a_read_cannot_write(database: Database) -> None:
+    with pytest.raises(Unavailable):
+        async with database.read() as connection:
+            await connection.execute(text("INSERT INTO t VALUES (1)"))
+
+
+async def test_commits_are_on_the_disk(database: Database) -> None:
+    async with database.transaction() as connection:
+        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+        assert (await connection.execute(text("PRAGMA synchronous"))).scalar() == 2  # FULL
+
+
+async def test_writers_queue_rather_than_fail(database: Database) -> None:
+    async def write(n: int) -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": n})
+
+    await asyncio.gather(*(write(n) for n in range(100)))
+    assert await numbers(database) == list(range(100))
+
+
+async def test_a_drivers_text_reaches_nobody(database: Database) -> None:
+    with pytest.raises(PlexusError) as caught:
+        async with database.read() as connection:
+            await connection.execute(text("SELECT * FROM secret_table"))
+    assert "secret_table" not in caught.value.message
+
+
+class Groups:
+    """A store that counts the transactions it is given."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    async def store(
+        self, connection: Connection, batch: Sequence[int]
+    ) -> Sequence[str | PlexusError]:
+        self.sizes.append(len(batch))
+        results: list[str | PlexusError] = []
+        for n in batch:
+            if n == 13:
+                results.append(NotFound.of("thirteen"))
+                continue
+            await connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": n})
+            results.append(f"kept {n}")
+        return results
+
+
+async def test_a_group_is_one_transaction_and_each_gets_its_own_result(database: Database) -> None:
+    groups = Groups()
+    writer = GroupWriter(database, groups.store)
+    running = asyncio.create_task(writer.run())
+    waiting = [asyncio.create_task(writer.submit(n)) for n in range(20)]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert results[7] == "kept 7"
+    assert isinstance(results[13], NotFound)
+    assert sum(groups.sizes) == 20
+    assert len(groups.sizes) < 5
+    assert await numbers(database) == [n for n in range(20) if n != 13]
+    running.cancel()
+
+
+async def test_one_bad_item_does_not_take_the_others_with_it(database: Database) -> None:
+    writer = GroupWriter(database, Groups().store)
+    waiting = [asyncio.create_task(writer.submit(n)) for n in (1, 2, 2, 3)]
+    await asyncio.sleep(0)
+    running = asyncio.create_task(writer.run())
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [isinstance(each, Exception) for each in results] == [False, False, True, False]
+    assert await numbers(database) == [1, 2, 3]
+    running.cancel()
+
+
+async def test_whoever_waits_for_a_writer_that_stops_is_told(database: Database) -> None:
+    writer = GroupWriter(database, Groups().store)
+    waiting = asyncio.create_task(writer.submit(1))
+    await asyncio.sleep(0)
+    running = asyncio.create_task(writer.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises((Unavailable, asyncio.CancelledError)):
+        await waiting
+    assert waiting.done()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_migrations_are_applied_once(database: Database) -> None:
+    await migrate(database, "history", HISTORY)
+    await migrate(database, "history", HISTORY)
+    async with database.read() as connection:
+        found = await connection.execute(text("SELECT version_num FROM history_alembic_version"))
+        assert found.scalar() == revisions(HISTORY)[-1]
+        await connection.execute(text("SELECT * FROM history_messages"))
+
+
+async def test_a_failed_migration_leaves_nothing(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "0001_bad.py").write_text(
+        "from alembic import op\nrevision = '0001'\ndown_revision = None\n"
+        "def upgrade():\n    op.execute('CREATE TABLE half (n INTEGER)')\n    op.execute('nonsense')\n"
+    )
+    with pytest.raises(PlexusError):
+        await migrate(database, "bad", tmp_path)
+    with pytest.raises(PlexusError):
+        async with database.read() as connection:
+            await connection.execute(text("SELECT * FROM half"))
+
+
+async def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None:
+    await migrate(database, "history", HISTORY)
+    async with database.transaction() as connection:
+        await connection.execute(text("UPDATE history_alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaTooNew, match="later version"):
+        await migrate(database, "history", HISTORY)
+
+
+def test_a_damaged_file_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "plexus.db"
+    check_file(path)
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (n)")
+    connection.commit()
+    connection.close()
+    check_file(path)
+    path.write_bytes(b"not a database, not at all" * 100)
+    with pytest.raises(DatabaseDamaged, match="backup"):
+        check_file(path)
+
+
+@pytest.mark.parametrize("module", ["identity", "history", "agents"])
+async def test_tables_are_what_the_migrations_make(database: Database, module: str) -> None:
+    """The mappings in tables.py and the steps in migrations/ cannot drift apart."""
+    import importlib
+
+    from sqlalchemy import inspect
+
+    folder = Path(__file__).parents[3] / "services" / module / "migrations"
+    await migrate(database, module, folder)
+    metadata = importlib.import_module(f"services.{module}.tables").metadata
+    async with database.read() as connection:
+        for name, table in metadata.tables.items():
+            made = await connection.run_sync(lambda sync, n=name: inspect(sync).get_columns(n))
+            assert {column["name"]: column["nullable"] for column in made} == {
+                column.name: bool(column.nullable) for column in table.columns
+            }
