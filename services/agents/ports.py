@@ -1,0 +1,199 @@
+"""What agents need of other modules, and how they get it: over the contracts alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+from plexus.errors.v1.errors_pb2 import ErrorReason
+from plexus.history.v1 import history_service_pb2 as history_pb
+from plexus.history.v1 import session_pb2
+from plexus.history.v1.history_service_pb2_grpc import HistoryServiceStub
+from plexus.llm.v1 import llm_service_pb2 as llm_pb
+from plexus.llm.v1 import model_pb2
+from plexus.llm.v1.llm_service_pb2_grpc import LlmServiceStub
+
+from services.runtime.errors import Unavailable
+from services.runtime.status import remote_errors
+
+_MODELS_SECONDS = 30.0
+_REASON_PREFIX = "ERROR_REASON_"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of a conversation."""
+
+    by_agent: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """More of an answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How an answer ended; `reason` is set where it failed, and is a name of the contract's."""
+
+    input_tokens: int
+    output_tokens: int
+    truncated: bool = False
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The model that answers; comes before everything else."""
+
+    model: str
+
+
+class History(Protocol):
+    """Where conversations are kept, for the tenant that the current call acts for."""
+
+    async def require_session(self, session_id: str) -> None:
+        """Raises NotFound unless the tenant has such a session."""
+        ...
+
+    async def append(
+        self, *, session_id: str, message_id: str, said: Said, run_id: str, partial: bool
+    ) -> bool:
+        """Keep a message; True if what is kept under the id is whole. May be repeated."""
+        ...
+
+    async def window(self, session_id: str, max_tokens: int) -> Sequence[Said]:
+        """The newest messages that fit, oldest first."""
+        ...
+
+
+class Models(Protocol):
+    """Language models."""
+
+    async def context_window(self, model: str) -> int:
+        """How many tokens a model takes; 0 where no provider serves it."""
+        ...
+
+    def answer(
+        self, model: str, instructions: str, conversation: Sequence[Said]
+    ) -> AsyncGenerator[Answering | Chunk | Finish, None]:
+        """An answer as it is written; closing the iterator stops the model."""
+        ...
+
+
+class RemoteHistory:
+    """The history module."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = HistoryServiceStub(channel)
+
+    async def require_session(self, session_id: str) -> None:
+        """See History."""
+        with remote_errors():
+            await self._stub.GetSession(history_pb.GetSessionRequest(session_id=session_id))
+
+    async def append(
+        self, *, session_id: str, message_id: str, said: Said, run_id: str, partial: bool
+    ) -> bool:
+        """See History."""
+        role = session_pb2.AUTHOR_ROLE_AGENT if said.by_agent else session_pb2.AUTHOR_ROLE_USER
+        message = session_pb2.Message(
+            message_id=message_id,
+            session_id=session_id,
+            role=role,
+            text=said.text,
+            run_id=run_id,
+            partial=partial,
+        )
+        with remote_errors():
+            kept = await self._stub.AppendMessage(history_pb.AppendMessageRequest(message=message))
+        return not kept.message.partial
+
+    async def window(self, session_id: str, max_tokens: int) -> Sequence[Said]:
+        """See History."""
+        with remote_errors():
+            reply = await self._stub.GetWindow(
+                history_pb.GetWindowRequest(session_id=session_id, max_tokens=max_tokens)
+            )
+        return [
+            Said(message.role == session_pb2.AUTHOR_ROLE_AGENT, message.text)
+            for message in reply.messages
+        ]
+
+
+class RemoteModels:
+    """The llm module."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = LlmServiceStub(channel)
+        self._windows: dict[str, int] = {}
+        self._read = -_MODELS_SECONDS
+
+    async def context_window(self, model: str) -> int:
+        """See Models."""
+        if time.monotonic() - self._read > _MODELS_SECONDS:
+            with remote_errors():
+                reply = await self._stub.ListModels(llm_pb.ListModelsRequest())
+            self._windows = {each.name: each.context_window for each in reply.models}
+            default = next(each for each in reply.models if each.default)
+            self._windows[""] = default.context_window
+            self._read = time.monotonic()
+        return self._windows.get(model, 0)
+
+    async def answer(
+        self, model: str, instructions: str, conversation: Sequence[Said]
+    ) -> AsyncGenerator[Answering | Chunk | Finish, None]:
+        """See Models."""
+        messages = [
+            model_pb2.ModelMessage(role=model_pb2.MESSAGE_ROLE_SYSTEM, text=instructions),
+            *(
+                model_pb2.ModelMessage(
+                    role=model_pb2.MESSAGE_ROLE_ASSISTANT
+                    if said.by_agent
+                    else model_pb2.MESSAGE_ROLE_USER,
+                    text=said.text,
+                )
+                for said in conversation
+            ),
+        ]
+        call = self._stub.Generate(llm_pb.GenerateRequest(model=model, messages=messages))
+        try:
+            with remote_errors():
+                async for event in call:
+                    decoded = _decode(event)
+                    if decoded is not None:
+                        yield decoded
+                    if isinstance(decoded, Finish):
+                        return
+        finally:
+            call.cancel()
+        raise Unavailable("The model's answer was cut off.", reason="MODEL_UNAVAILABLE")
+
+
+def _decode(event: llm_pb.GenerateResponse) -> Answering | Chunk | Finish | None:
+    match event.WhichOneof("event"):
+        case "started":
+            return Answering(event.started.model)
+        case "text_delta":
+            return Chunk(event.text_delta.text)
+        case "finished":
+            usage = event.finished.usage
+            cut = event.finished.finish_reason != model_pb2.FINISH_REASON_STOP
+            return Finish(usage.input_tokens, usage.output_tokens, truncated=cut)
+        case "failed":
+            usage = event.failed.usage
+            return Finish(
+                usage.input_tokens,
+                usage.output_tokens,
+                reason=ErrorReason.Name(event.failed.reason).removeprefix(_REASON_PREFIX),
+                message=event.failed.message,
+            )
+        case _:
+            return None

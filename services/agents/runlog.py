@@ -1,0 +1,208 @@
+"""The events of runs: kept first, then shown to whoever watches.
+
+A run that this process carries is also here in memory, so that watchers read what is committed
+without asking the database. Any other run is read from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from services.agents import store
+from services.agents.domain import (
+    Event,
+    Failed,
+    Happening,
+    Run,
+    Started,
+    Usage,
+    end_state,
+    text_of,
+)
+from services.agents.store import NewEvents
+from services.runtime import clock
+from services.runtime.db import Database
+from services.runtime.groups import GroupWriter
+
+_PAGE = 500
+# A run that another process carries, or that nobody has taken up yet, is looked at this often.
+_POLL_SECONDS = 0.5
+
+
+class LiveRun:
+    """A run that this process carries."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.events: list[Event] = []
+        self.usage: Usage | None = None
+        self.appending = asyncio.Lock()
+        self._news = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last event is kept."""
+        return bool(self.events) and self.events[-1].is_last
+
+    def show(self, events: tuple[Event, ...]) -> None:
+        """Make committed events visible."""
+        self.events.extend(events)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def follow(self, after: int) -> AsyncIterator[Event]:
+        """Events after a sequence, until the last one."""
+        while True:
+            news = self._news
+            for event in self.events[after:]:
+                yield event
+                after = event.sequence
+                if event.is_last:
+                    return
+            if after >= len(self.events):
+                if self.ended:
+                    return
+                await news.wait()
+
+
+class RunLog:
+    """Keeps events and finds them again."""
+
+    def __init__(self, database: Database, writer: GroupWriter[NewEvents, None]) -> None:
+        self._database = database
+        self._writer = writer
+        self._live: dict[str, LiveRun] = {}
+
+    def __len__(self) -> int:
+        """How many runs this process carries."""
+        return len(self._live)
+
+    def open(self, run: Run, events: Sequence[Event] = ()) -> LiveRun:
+        """Begin to carry a run, or go on with one that has these events."""
+        live = self._live[run.run_id] = LiveRun(run)
+        live.show(tuple(events))
+        return live
+
+    def close(self, live: LiveRun) -> None:
+        """Stop carrying a run, ended or not."""
+        self._live.pop(live.run.run_id, None)
+
+    def live(self, run_id: str) -> LiveRun | None:
+        """The run, if this process carries it."""
+        return self._live.get(run_id)
+
+    def all_live(self) -> list[LiveRun]:
+        """Every run that this process carries."""
+        return list(self._live.values())
+
+    async def append(self, live: LiveRun, *happenings: Happening) -> None:
+        """Keep what happened, then show it; a run's first event is its start, added if need be.
+
+        A caller that is cancelled meanwhile cannot part the two: what is kept is also shown.
+
+        Raises:
+            Unavailable: The database cannot serve now; nothing was kept.
+            ResourceExhausted: The disk is full, or too much waits; nothing was kept.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._append(live, happenings)))
+
+    async def _append(self, live: LiveRun, happenings: tuple[Happening, ...]) -> None:
+        async with live.appending:
+            if not live.events and not isinstance(happenings[0], Started):
+                happenings = (Started(live.run.session_id, live.run.agent_id), *happenings)
+            now = clock.now()
+            first = len(live.events) + 1
+            events = tuple(
+                Event(first + index, now, happening) for index, happening in enumerate(happenings)
+            )
+            for happening in happenings:
+                if isinstance(happening, Usage):
+                    live.usage = happening
+            ended = self._ended(live, events[-1])
+            await self._writer.submit(NewEvents(live.run.run_id, live.run.tenant_id, events, ended))
+            if ended is not None:
+                live.run = ended
+            live.show(events)
+
+    def _ended(self, live: LiveRun, last: Event) -> Run | None:
+        state = end_state(last.happening)
+        if state is None:
+            return None
+        return replace(
+            live.run,
+            state=state,
+            output=text_of(live.events),
+            failure=last.happening if isinstance(last.happening, Failed) else None,
+            usage=live.usage,
+            last_sequence=last.sequence,
+            end_time=last.time,
+        )
+
+    async def run(self, tenant_id: str, run_id: str) -> Run:
+        """A run as it stands.
+
+        Raises:
+            NotFound: This tenant has none of this id.
+        """
+        live = self._live.get(run_id)
+        if live is not None and live.run.tenant_id == tenant_id:
+            return _as_it_stands(live.run, live.events)
+        async with self._database.read() as connection:
+            run = await store.get_run(connection, tenant_id, run_id)
+            if run.end_time is not None:
+                return run
+        return _as_it_stands(run, await self.stored(run))
+
+    async def stored(self, run: Run) -> list[Event]:
+        """Every event of a run that is kept."""
+        events: list[Event] = []
+        while True:
+            page = await self._page(run, len(events))
+            events += page
+            if len(page) < _PAGE:
+                return events
+
+    async def _page(self, run: Run, after: int) -> list[Event]:
+        async with self._database.read() as connection:
+            return await store.list_events(connection, run.tenant_id, run.run_id, after, _PAGE)
+
+    async def watch(self, tenant_id: str, run_id: str, after: int) -> AsyncIterator[Event]:
+        """A run's events after a sequence, past and to come, until the last one.
+
+        Raises:
+            NotFound: This tenant has no such run.
+        """
+        async with self._database.read() as connection:
+            run = await store.get_run(connection, tenant_id, run_id)
+        while True:
+            live = self._live.get(run_id)
+            if live is not None:
+                async for event in live.follow(after):
+                    yield event
+                return
+            page = await self._page(run, after)
+            for event in page:
+                yield event
+                after = event.sequence
+                if event.is_last:
+                    return
+            if not page:
+                if run.end_time is not None:
+                    return
+                await asyncio.sleep(_POLL_SECONDS)
+                async with self._database.read() as connection:
+                    run = await store.get_run(connection, tenant_id, run_id)
+
+
+def _as_it_stands(run: Run, events: list[Event]) -> Run:
+    if run.end_time is not None:
+        return run
+    usages = [event.happening for event in events if isinstance(event.happening, Usage)]
+    return replace(
+        run,
+        output=text_of(events),
+        usage=usages[-1] if usages else None,
+        last_sequence=len(events),
+    )

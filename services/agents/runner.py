@@ -1,0 +1,200 @@
+"""Carries a run from its input to its last event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+
+from services.agents.domain import (
+    Agent,
+    Completed,
+    Ending,
+    Failed,
+    Started,
+    TextDelta,
+    Usage,
+    text_of,
+)
+from services.agents.ports import Answering, Chunk, Finish, History, Models, Said
+from services.agents.pump import TextPump
+from services.agents.runlog import LiveRun, RunLog
+from services.runtime import log, tokens
+from services.runtime.errors import NotFound, PlexusError, ResourceExhausted
+from services.runtime.interceptors.adapter import as_plexus_error
+
+_logger = log.get(__name__)
+_T = TypeVar("_T")
+_MAX_OUTPUT = 1_000_000
+# Counts differ between vocabularies by some percent; this share of a window is left unused.
+_MARGIN = 0.1
+# The answer's share of the window.
+_ANSWER_SHARE = 0.25
+_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+INTERRUPTED = Failed("INTERRUPTED", "The process that ran it ended. What it wrote is kept.")
+_TOO_LONG = Failed("DEADLINE_EXCEEDED", "The run took longer than it may. What it wrote is kept.")
+
+
+class Carrier:
+    """A run, and the task that carries it."""
+
+    def __init__(self, live: LiveRun, agent: Agent, runner: Runner) -> None:
+        self.live = live
+        self._agent = agent
+        self._runner = runner
+        self._answer: asyncio.Task[Ending] | None = None
+        self._stopped: Ending | None = None
+
+    def stop(self, ending: Ending) -> None:
+        """End the run early, in this way, unless it is ending already."""
+        if self._stopped is None:
+            self._stopped = ending
+            if self._answer is not None:
+                self._answer.cancel()
+
+    async def carry(self, seconds: float) -> None:
+        """Answer within some seconds, and keep how it ended: every way out leaves a last event.
+
+        The exception is this process's own end: then whoever starts next finds the run and ends it.
+        """
+        if self._stopped is None:
+            self._answer = asyncio.create_task(self._runner.answer(self.live, self._agent))
+            try:
+                done, _ = await asyncio.wait({self._answer}, timeout=seconds)
+                if not done:
+                    self.stop(_TOO_LONG)
+                    await asyncio.wait({self._answer})
+            finally:
+                self._answer.cancel()
+        await self._runner.end(self.live, self._ending())
+
+    def _ending(self) -> Ending:
+        answer = self._answer
+        if answer is None or answer.cancelled():
+            return self._stopped or INTERRUPTED
+        error = answer.exception()
+        if error is None:
+            return answer.result()
+        if not isinstance(error, Exception):
+            raise error
+        known = as_plexus_error(error)
+        return Failed(known.reason, known.message)
+
+
+class Runner:
+    """Answers runs with the help of history and a model."""
+
+    def __init__(self, runs: RunLog, history: History, models: Models) -> None:
+        self._runs = runs
+        self._history = history
+        self._models = models
+
+    async def answer(self, live: LiveRun, agent: Agent) -> Ending:
+        """Keep the input, then let the model write; returns how the run ends.
+
+        Raises:
+            PlexusError: Why it fails.
+        """
+        run = live.run
+        await self._keep_input(live)
+        await self._runs.append(live, Started(run.session_id, run.agent_id))
+        conversation = await self._history.window(run.session_id, await self._budget(agent))
+        finish, model = await self._write(live, agent, conversation)
+        if finish.input_tokens or finish.output_tokens:
+            await self._runs.append(live, Usage(finish.input_tokens, finish.output_tokens, model))
+        if finish.reason:
+            return Failed(finish.reason, finish.message)
+        return Completed(run.output_message_id, finish.truncated)
+
+    async def _keep_input(self, live: LiveRun) -> None:
+        run = live.run
+        await self._history.append(
+            session_id=run.session_id,
+            message_id=run.input_message_id,
+            said=Said(by_agent=False, text=run.input),
+            run_id=run.run_id,
+            partial=False,
+        )
+
+    async def _budget(self, agent: Agent) -> int:
+        """How many tokens of the conversation the model may be given."""
+        window = await self._models.context_window(agent.model)
+        if not window:
+            raise NotFound(f"No provider serves the model {agent.model}.", reason="UNKNOWN_MODEL")
+        usable = int(window * (1 - _MARGIN - _ANSWER_SHARE))
+        return max(1, usable - tokens.at_most(agent.instructions))
+
+    async def _write(
+        self, live: LiveRun, agent: Agent, conversation: Sequence[Said]
+    ) -> tuple[Finish, str]:
+        """Let the model write into the log; returns how it finished, and which model it was."""
+        model, written = agent.model, 0
+
+        async def commit(text: str) -> None:
+            await self._runs.append(live, TextDelta(text))
+
+        pump = TextPump(commit)
+        try:
+            events = self._models.answer(agent.model, agent.instructions, conversation)
+            async with aclosing(events):
+                async for event in events:
+                    match event:
+                        case Answering():
+                            model = event.model
+                        case Chunk():
+                            written += len(event.text)
+                            if written > _MAX_OUTPUT:
+                                raise ResourceExhausted(
+                                    f"The answer passed {_MAX_OUTPUT} characters.",
+                                    metadata={"limit": "output"},
+                                )
+                            await pump.put(event.text)
+                        case Finish():
+                            return event, model
+        finally:
+            await pump.close()
+        raise AssertionError("an answer ends in a finish or an error")
+
+    async def end(self, live: LiveRun, ending: Ending) -> None:
+        """Keep the answer in history, then the last event, however long the store refuses."""
+        try:
+            await self._patiently(lambda: self._keep_output(live, ending), len(_RETRY_SECONDS))
+        except PlexusError as error:
+            _logger.warning("answer_not_in_history", run=live.run.run_id, error=repr(error))
+            ending = Failed(error.reason, "The answer could not be added to the session.")
+        await self._patiently(lambda: self._runs.append(live, ending))
+
+    async def _keep_output(self, live: LiveRun, ending: Ending) -> bool:
+        """Add the answer to the session; True if the one kept is whole."""
+        run, text = live.run, text_of(live.events)
+        whole = isinstance(ending, Completed)
+        if not (text or whole):
+            return False
+        return await self._history.append(
+            session_id=run.session_id,
+            message_id=run.output_message_id,
+            said=Said(by_agent=True, text=text),
+            run_id=run.run_id,
+            partial=not whole,
+        )
+
+    async def recover(self, live: LiveRun) -> None:
+        """End a run that an earlier process left: as whole if its answer was, else as cut off."""
+        await self._patiently(lambda: self._keep_input(live))
+        whole = await self._patiently(lambda: self._keep_output(live, INTERRUPTED))
+        await self.end(live, Completed(live.run.output_message_id, False) if whole else INTERRUPTED)
+
+    async def _patiently(self, work: Callable[[], Awaitable[_T]], tries: int = 0) -> _T:
+        """Do something that may be repeated until it succeeds, or some number of times."""
+        attempt = 0
+        while True:
+            try:
+                return await work()
+            except PlexusError as error:
+                attempt += 1
+                if attempt == tries:
+                    raise
+                _logger.warning("store_refused", error=repr(error), attempt=attempt)
+                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS)) - 1])

@@ -1,0 +1,252 @@
+"""What can be done with agents and runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from services.agents import store
+from services.agents.domain import (
+    DEFAULT_INSTRUCTIONS,
+    DEFAULT_NAME,
+    Agent,
+    Cancelled,
+    Event,
+    NewRun,
+    Run,
+    RunState,
+)
+from services.agents.ports import History
+from services.agents.runlog import LiveRun, RunLog
+from services.agents.runner import INTERRUPTED, Carrier, Runner
+from services.agents.settings import AgentsSettings
+from services.runtime import clock, paging
+from services.runtime.context import Principal, acting_as, current, mesh_principal
+from services.runtime.db import Database
+from services.runtime.errors import ResourceExhausted, Unavailable
+from services.runtime.groups import GroupWriter
+from services.runtime.ids import new_id
+from services.runtime.tasks import Tasks
+
+_RECOVERIES = 16
+_ENDING_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a caller wants answered."""
+
+    input: str
+    agent_id: str
+    session_id: str
+    idempotency_key: str
+
+    @property
+    def digest(self) -> str:
+        """What makes two requests under one key the same."""
+        parts = json.dumps([self.input, self.agent_id, self.session_id])
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+
+class AgentsService:
+    """Finds agents; starts, watches, cancels, drains and recovers runs."""
+
+    def __init__(
+        self,
+        settings: AgentsSettings,
+        database: Database,
+        writer: GroupWriter[NewRun, Run],
+        runs: RunLog,
+        runner: Runner,
+        history: History,
+        tasks: Tasks,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._writer = writer
+        self._runs = runs
+        self._runner = runner
+        self._history = history
+        self._tasks = tasks
+        self._carriers: dict[str, Carrier] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def agent(self, tenant_id: str, agent_id: str) -> Agent:
+        """One agent; the tenant's default one for an empty id.
+
+        Raises:
+            NotFound: This tenant has none of this id.
+        """
+        async with self._database.read() as connection:
+            if agent_id:
+                return await store.get_agent(connection, tenant_id, agent_id)
+            found = await store.default_agent(connection, tenant_id)
+        return found or await self._found_default(tenant_id)
+
+    async def _found_default(self, tenant_id: str) -> Agent:
+        """Every tenant has a default agent; it is made when it is first asked for."""
+        async with self._database.transaction() as connection:
+            found = await store.default_agent(connection, tenant_id)
+            if found is None:
+                found = Agent(
+                    agent_id=new_id("agt"),
+                    tenant_id=tenant_id,
+                    display_name=DEFAULT_NAME,
+                    instructions=DEFAULT_INSTRUCTIONS,
+                    model="",
+                    is_default=True,
+                    create_time=clock.now(),
+                )
+                await store.insert_agent(connection, found)
+        return found
+
+    async def agents(self, tenant_id: str, size: int, token: str) -> tuple[list[Agent], str]:
+        """A page of agents, newest first, and the token of the next.
+
+        Raises:
+            InvalidRequest: The token is not one of this list.
+        """
+        await self.agent(tenant_id, "")
+        limit = paging.page_size(size)
+        before = paging.decode(token, str)
+        async with self._database.read() as connection:
+            found = await store.list_agents(
+                connection, tenant_id, before[0] if before else None, limit + 1
+            )
+        more = len(found) > limit
+        return found[:limit], paging.encode((found[limit - 1].agent_id,)) if more else ""
+
+    async def start(self, who: Principal, asked: Asked) -> Run:
+        """Accept a run and begin to carry it; a repeated key gives the first run.
+
+        Raises:
+            NotFound: The agent or the session is not this tenant's.
+            Aborted: The session has another run under way.
+            AlreadyExists: The key stands for another request.
+            ResourceExhausted: Too many runs are under way.
+            Unavailable: This process is about to end.
+        """
+        agent = await self.agent(who.tenant_id, asked.agent_id)
+        if asked.session_id:
+            await self._history.require_session(asked.session_id)
+        self._require_room()
+        run = Run(
+            run_id=new_id("run"),
+            tenant_id=who.tenant_id,
+            user_id=who.user_id,
+            agent_id=agent.agent_id,
+            session_id=asked.session_id or new_id("ses"),
+            input=asked.input,
+            state=RunState.RUNNING,
+            output="",
+            failure=None,
+            usage=None,
+            last_sequence=0,
+            create_time=clock.now(),
+            end_time=None,
+        )
+        # Shielded: a caller who goes away now must not leave an accepted run that nobody carries.
+        return await asyncio.shield(
+            asyncio.ensure_future(self._accept(run, agent, asked, current().request_id))
+        )
+
+    def _require_room(self) -> None:
+        if self._draining:
+            raise Unavailable("This process is about to end. Try again.", retry_after=1)
+        if len(self._carriers) >= self._settings.max_runs:
+            raise ResourceExhausted(
+                "Too many runs are under way. Try again.",
+                metadata={"limit": "max_runs"},
+                retry_after=1,
+            )
+
+    async def _accept(self, run: Run, agent: Agent, asked: Asked, request_id: str) -> Run:
+        accepted = await self._writer.submit(NewRun(run, asked.idempotency_key, asked.digest))
+        if accepted.run_id == run.run_id:
+            live = self._runs.open(run)
+            carrier = self._carriers[run.run_id] = Carrier(live, agent, self._runner)
+            work = self._tasks.start(f"run {run.run_id}", self._carry(carrier, request_id))
+            self._work.add(work)
+            work.add_done_callback(self._work.discard)
+        return accepted
+
+    async def _carry(self, carrier: Carrier, request_id: str) -> None:
+        run = carrier.live.run
+        try:
+            with acting_as(mesh_principal(run.tenant_id, run.user_id), request_id):
+                await carrier.carry(self._settings.run_seconds)
+        finally:
+            del self._carriers[run.run_id]
+            self._runs.close(carrier.live)
+
+    def watch(self, tenant_id: str, run_id: str, after: int) -> AsyncIterator[Event]:
+        """A run's events after a sequence, past and to come, until the last one.
+
+        Raises:
+            NotFound: This tenant has no such run.
+        """
+        return self._runs.watch(tenant_id, run_id, after)
+
+    async def run(self, tenant_id: str, run_id: str) -> Run:
+        """A run as it stands.
+
+        Raises:
+            NotFound: This tenant has none of this id.
+        """
+        return await self._runs.run(tenant_id, run_id)
+
+    async def cancel(self, who: Principal, run_id: str) -> Run:
+        """Cancel a run if it is under way; returns it when it has ended.
+
+        Raises:
+            NotFound: This tenant has none of this id.
+        """
+        run = await self._runs.run(who.tenant_id, run_id)
+        carrier = self._carriers.get(run_id)
+        if carrier is not None:
+            carrier.stop(Cancelled(cancelled_by=who.user_id))
+        async for _ in self._runs.watch(who.tenant_id, run_id, run.last_sequence):
+            pass
+        return await self._runs.run(who.tenant_id, run_id)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more runs, let those under way finish for some seconds, then cut them off."""
+        self._draining = True
+        await self._all_ended(seconds)
+        for carrier in list(self._carriers.values()):
+            carrier.stop(INTERRUPTED)
+        # Their last events are one commit away; a store that refuses leaves them to the next start.
+        await self._all_ended(_ENDING_SECONDS)
+
+    async def _all_ended(self, seconds: float) -> None:
+        if self._work:
+            await asyncio.wait(self._work, timeout=seconds)
+
+    async def left_behind(self) -> list[Run]:
+        """Runs that an earlier process began and did not end; asked before this one takes any."""
+        found: list[Run] = []
+        while True:
+            async with self._database.read() as connection:
+                page = await store.list_running(connection, found[-1].run_id if found else "", 500)
+            if not page:
+                return found
+            found += page
+
+    async def recover(self, runs: Sequence[Run]) -> None:
+        """End runs that an earlier process left behind, keeping what they wrote."""
+        slots = asyncio.Semaphore(_RECOVERIES)
+
+        async def one(run: Run) -> None:
+            async with slots:
+                with acting_as(mesh_principal(run.tenant_id, run.user_id)):
+                    live: LiveRun = self._runs.open(run, await self._runs.stored(run))
+                    try:
+                        await self._runner.recover(live)
+                    finally:
+                        self._runs.close(live)
+
+        await asyncio.gather(*map(one, runs))

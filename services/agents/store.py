@@ -1,0 +1,213 @@
+"""How agents, runs and events are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Row, and_, insert, select, update
+
+from services.agents.domain import (
+    Agent,
+    Event,
+    Failed,
+    NewRun,
+    Run,
+    RunState,
+    Usage,
+    from_data,
+    key_reused,
+    session_busy,
+    to_data,
+)
+from services.agents.tables import agents, run_events, runs
+from services.runtime.db import Connection
+from services.runtime.errors import NotFound, PlexusError
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvents:
+    """Events to keep; `run` is set where the last of them ends it, and holds how it ended."""
+
+    run_id: str
+    tenant_id: str
+    events: tuple[Event, ...]
+    ended: Run | None
+
+
+async def default_agent(connection: Connection, tenant_id: str) -> Agent | None:
+    """The tenant's default agent, if it was made."""
+    query = select(agents).where(agents.c.tenant_id == tenant_id, agents.c.is_default)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else _agent(row)
+
+
+async def insert_agent(connection: Connection, agent: Agent) -> None:
+    """Keep a new agent."""
+    await connection.execute(insert(agents).values(asdict(agent)))
+
+
+async def get_agent(connection: Connection, tenant_id: str, agent_id: str) -> Agent:
+    """One agent.
+
+    Raises:
+        NotFound: There is none, or it is another tenant's.
+    """
+    query = select(agents).where(agents.c.tenant_id == tenant_id, agents.c.agent_id == agent_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound.of("agent")
+    return _agent(row)
+
+
+async def list_agents(
+    connection: Connection, tenant_id: str, before: str | None, limit: int
+) -> list[Agent]:
+    """Agents by id, which is by age, newest first, after one of them."""
+    query = select(agents).where(agents.c.tenant_id == tenant_id)
+    if before is not None:
+        query = query.where(agents.c.agent_id < before)
+    query = query.order_by(agents.c.agent_id.desc()).limit(limit)
+    return [_agent(row) for row in await connection.execute(query)]
+
+
+async def insert_runs(
+    connection: Connection, batch: Sequence[NewRun]
+) -> Sequence[Run | PlexusError]:
+    """Accept runs. What becomes of each: itself; the first one under its key; or a refusal.
+
+    A refusal is SESSION_BUSY where its session has a run under way, and IDEMPOTENCY_KEY_REUSED
+    where its key stands for another request.
+    """
+    return [await _insert_run(connection, each) for each in batch]
+
+
+async def _insert_run(connection: Connection, new: NewRun) -> Run | PlexusError:
+    run = new.run
+    if new.idempotency_key:
+        same_key = and_(
+            runs.c.tenant_id == run.tenant_id,
+            runs.c.user_id == run.user_id,
+            runs.c.idempotency_key == new.idempotency_key,
+        )
+        row = (await connection.execute(select(runs).where(same_key))).one_or_none()
+        if row is not None:
+            return _run(row) if row.digest == new.digest else key_reused()
+    under_way = and_(runs.c.session_id == run.session_id, runs.c.state == int(RunState.RUNNING))
+    row = (await connection.execute(select(runs).where(under_way))).one_or_none()
+    if row is not None:
+        return session_busy(row.run_id)
+    values = {
+        **_columns(run),
+        "idempotency_key": new.idempotency_key or None,
+        "digest": new.digest,
+        "input": run.input,
+    }
+    await connection.execute(insert(runs).values(values))
+    return run
+
+
+async def insert_events(connection: Connection, batch: Sequence[NewEvents]) -> Sequence[None]:
+    """Keep events, and how runs ended."""
+    rows = [
+        {
+            "run_id": new.run_id,
+            "tenant_id": new.tenant_id,
+            "sequence": event.sequence,
+            "time": event.time,
+            "kind": event.happening.kind,
+            "data": to_data(event.happening),
+        }
+        for new in batch
+        for event in new.events
+    ]
+    await connection.execute(insert(run_events), rows)
+    for new in batch:
+        if new.ended is not None:
+            await connection.execute(
+                update(runs).where(runs.c.run_id == new.run_id).values(_columns(new.ended))
+            )
+    return [None] * len(batch)
+
+
+async def get_run(connection: Connection, tenant_id: str, run_id: str) -> Run:
+    """One run as it was accepted, or as it ended.
+
+    Raises:
+        NotFound: There is none, or it is another tenant's.
+    """
+    query = select(runs).where(runs.c.tenant_id == tenant_id, runs.c.run_id == run_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound.of("run")
+    return _run(row)
+
+
+async def list_running(connection: Connection, after: str, limit: int) -> list[Run]:
+    """Runs of every tenant that have not ended, by id, after one of them."""
+    query = (
+        select(runs)
+        .where(runs.c.state == int(RunState.RUNNING), runs.c.run_id > after)
+        .order_by(runs.c.run_id)
+        .limit(limit)
+    )
+    return [_run(row) for row in await connection.execute(query)]
+
+
+async def list_events(
+    connection: Connection, tenant_id: str, run_id: str, after: int, limit: int
+) -> list[Event]:
+    """A run's events after a sequence, in order."""
+    query = (
+        select(run_events)
+        .where(
+            run_events.c.tenant_id == tenant_id,
+            run_events.c.run_id == run_id,
+            run_events.c.sequence > after,
+        )
+        .order_by(run_events.c.sequence)
+        .limit(limit)
+    )
+    return [
+        Event(row.sequence, row.time, from_data(row.kind, row.data))
+        for row in await connection.execute(query)
+    ]
+
+
+def _columns(run: Run) -> dict[str, Any]:
+    columns = {
+        name: getattr(run, name)
+        for name in (
+            *("run_id", "tenant_id", "user_id", "agent_id", "session_id"),
+            *("output", "last_sequence", "create_time", "end_time"),
+        )
+    }
+    return {
+        **columns,
+        "state": int(run.state),
+        "failure": asdict(run.failure) if run.failure else None,
+        "usage": asdict(run.usage) if run.usage else None,
+    }
+
+
+def _agent(row: Row[Any]) -> Agent:
+    return Agent(**row._mapping)
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        run_id=row.run_id,
+        tenant_id=row.tenant_id,
+        user_id=row.user_id,
+        agent_id=row.agent_id,
+        session_id=row.session_id,
+        input=row.input,
+        state=RunState(row.state),
+        output=row.output,
+        failure=Failed(**row.failure) if row.failure else None,
+        usage=Usage(**row.usage) if row.usage else None,
+        last_sequence=row.last_sequence,
+        create_time=row.create_time,
+        end_time=row.end_time,
+    )

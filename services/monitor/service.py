@@ -1,0 +1,82 @@
+"""Follows the health of every module by gRPC's health protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from plexus.monitor.v1.monitor_service_pb2 import ModuleStatus
+
+from services.runtime import clock
+
+_QUIET_SECONDS = 15.0
+_RETRY_SECONDS = 0.5
+_STATUS = {
+    health_pb2.HealthCheckResponse.SERVING: ModuleStatus.MODULE_STATUS_SERVING,
+    health_pb2.HealthCheckResponse.NOT_SERVING: ModuleStatus.MODULE_STATUS_NOT_SERVING,
+    health_pb2.HealthCheckResponse.SERVICE_UNKNOWN: ModuleStatus.MODULE_STATUS_NOT_SERVING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleHealth:
+    """How a module is, and since when (microseconds)."""
+
+    module: str
+    status: ModuleStatus.ValueType
+    since: int
+
+
+class HealthWatch:
+    """Watches every module for as long as somebody looks."""
+
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
+        self._channels = channels
+
+    async def changes(self) -> AsyncIterator[ModuleHealth]:
+        """Each module's health, then each change, and a sign of life when nothing changes."""
+        news: asyncio.Queue[ModuleHealth] = asyncio.Queue(maxsize=1000)
+        watchers = [
+            asyncio.create_task(self._watch(module, channel, news))
+            for module, channel in self._channels.items()
+        ]
+        try:
+            last = await news.get()
+            yield last
+            while True:
+                with suppress(TimeoutError):
+                    last = await asyncio.wait_for(news.get(), _QUIET_SECONDS)
+                yield last
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+
+    async def _watch(
+        self, module: str, channel: grpc.aio.Channel, news: asyncio.Queue[ModuleHealth]
+    ) -> None:
+        known: ModuleStatus.ValueType | None = None
+        service = f"plexus.{module}.v1.{module.capitalize()}Service"
+        while True:
+            async for status in _statuses(channel, service):
+                if status != known:
+                    known = status
+                    await news.put(ModuleHealth(module, status, clock.now()))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _statuses(
+    channel: grpc.aio.Channel, service: str
+) -> AsyncIterator[ModuleStatus.ValueType]:
+    """What a module says of itself until the stream breaks, which is a status too."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    try:
+        async for reply in stub.Watch(health_pb2.HealthCheckRequest(service=service)):
+            yield _STATUS.get(reply.status, ModuleStatus.MODULE_STATUS_NOT_SERVING)
+    except grpc.aio.AioRpcError:
+        yield ModuleStatus.MODULE_STATUS_UNREACHABLE
