@@ -19,6 +19,7 @@ from services.runtime.settings import Settings
 from services.runtime.tasks import Tasks
 from services.trust import IdentityTrust
 
+_LAST_CALLS_SECONDS = 2.0
 MODULES = ("identity", "llm", "history", "agents", "monitor")
 
 
@@ -68,18 +69,23 @@ async def serve(settings: Settings, names: Sequence[str] = MODULES) -> AsyncIter
         # Modules close after the workers have ended, and these after the server has drained.
         stack.push_async_callback(tasks.stop)
         await server.start(settings.socket, checks)
-        stack.push_async_callback(_stop, server, drains, settings.drain_seconds)
-        tasks.keep_running("trust", trust.watch)
+        watching = tasks.keep_running("trust", trust.watch)
+        stack.push_async_callback(_stop, server, drains, watching, settings.drain_seconds)
         tasks.keep_running("health", server.watch_health)
         yield server
 
 
 async def _stop(
-    server: Server, drains: Sequence[Callable[[float], Awaitable[None]]], seconds: float
+    server: Server,
+    drains: Sequence[Callable[[float], Awaitable[None]]],
+    watching: asyncio.Task[None],
+    seconds: float,
 ) -> None:
     await server.drain(seconds)
     await asyncio.gather(*(drain(seconds) for drain in drains))
-    await server.stop(seconds)
+    # Work is done; what is left are short calls, and watches that their clients take up again.
+    watching.cancel()
+    await server.stop(min(seconds, _LAST_CALLS_SECONDS))
 
 
 def _build(name: str) -> Build:

@@ -24,7 +24,7 @@ from services.agents.runlog import LiveRun, RunLog
 from services.agents.runner import INTERRUPTED, Carrier, Runner
 from services.agents.settings import AgentsSettings
 from services.runtime import clock, paging
-from services.runtime.context import Principal, acting_as, current, mesh_principal
+from services.runtime.context import CallContext, Principal, acting_as, current, mesh_principal
 from services.runtime.db import Database
 from services.runtime.errors import ResourceExhausted, Unavailable
 from services.runtime.groups import GroupWriter
@@ -151,7 +151,7 @@ class AgentsService:
         )
         # Shielded: a caller who goes away now must not leave an accepted run that nobody carries.
         return await asyncio.shield(
-            asyncio.ensure_future(self._accept(run, agent, asked, current().request_id))
+            asyncio.ensure_future(self._accept(run, agent, asked, current()))
         )
 
     def _require_room(self) -> None:
@@ -164,20 +164,20 @@ class AgentsService:
                 retry_after=1,
             )
 
-    async def _accept(self, run: Run, agent: Agent, asked: Asked, request_id: str) -> Run:
+    async def _accept(self, run: Run, agent: Agent, asked: Asked, cause: CallContext) -> Run:
         accepted = await self._writer.submit(NewRun(run, asked.idempotency_key, asked.digest))
         if accepted.run_id == run.run_id:
             live = self._runs.open(run)
             carrier = self._carriers[run.run_id] = Carrier(live, agent, self._runner)
-            work = self._tasks.start(f"run {run.run_id}", self._carry(carrier, request_id))
+            work = self._tasks.start(f"run {run.run_id}", self._carry(carrier, cause))
             self._work.add(work)
             work.add_done_callback(self._work.discard)
         return accepted
 
-    async def _carry(self, carrier: Carrier, request_id: str) -> None:
+    async def _carry(self, carrier: Carrier, cause: CallContext) -> None:
         run = carrier.live.run
         try:
-            with acting_as(mesh_principal(run.tenant_id, run.user_id), request_id):
+            with acting_as(mesh_principal(run.tenant_id, run.user_id), cause):
                 await carrier.carry(self._settings.run_seconds)
         finally:
             del self._carriers[run.run_id]

@@ -102,9 +102,13 @@ def mesh_principal(tenant_id: str = "", user_id: str = "") -> Principal:
 
 
 @contextmanager
-def acting_as(who: Principal, request_id: str = "") -> Iterator[CallContext]:
-    """A scope for work that no request waits for, such as a worker's."""
-    call = CallContext(request_id or new_request_id(), secrets.token_hex(16), principal=who)
+def acting_as(who: Principal, cause: CallContext | None = None) -> Iterator[CallContext]:
+    """A scope for work that no request waits for, such as a worker's, or what a request began."""
+    call = CallContext(
+        cause.request_id if cause else new_request_id(),
+        cause.trace_id if cause else secrets.token_hex(16),
+        principal=who,
+    )
     with serving(call):
         yield call
 

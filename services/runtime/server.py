@@ -23,6 +23,7 @@ _logger = log.get(__name__)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _CHECK_SECONDS = 2.0
+_FIRST_CHECK_SECONDS = 0.01
 _CHECK_DEADLINE = 5.0
 # Longer than the gateway takes to notice: its health interval times its threshold.
 NOTICE_SECONDS = 0.75
@@ -61,6 +62,7 @@ class Server:
         )
         self._health = health_aio.HealthServicer()
         self._checks: dict[str, Sequence[Check]] = {}
+        self._passing: dict[str, bool] = {}
         self._draining = False
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         services = {name.split("/")[1] for name in methods}
@@ -82,18 +84,22 @@ class Server:
 
     async def watch_health(self) -> None:
         """Keep the health of every service true, until cancelled."""
+        pause = _FIRST_CHECK_SECONDS
         while True:
-            await self.check_health()
-            await asyncio.sleep(_CHECK_SECONDS)
+            good = await self.check_health()
+            # Whoever starts or mends something should not wait for the next round.
+            pause = _CHECK_SECONDS if good else min(pause * 2, _CHECK_SECONDS)
+            await asyncio.sleep(pause)
 
-    async def check_health(self) -> None:
-        """Run every check once and publish the outcome."""
+    async def check_health(self) -> bool:
+        """Run every check once and publish the outcome; returns whether all hold."""
         good = True
         for service, checks in self._checks.items():
             passed = await self._passes(service, checks)
             good = good and passed
             await self._set(service, passed)
         await self._set("", good)
+        return good
 
     async def _passes(self, service: str, checks: Sequence[Check]) -> bool:
         try:
@@ -101,11 +107,13 @@ class Server:
                 for check in checks:
                     await check()
         except Exception as error:  # noqa: BLE001 - whatever it is, the service does not serve
-            _logger.warning("health_check_failed", service=service, error=repr(error))
+            if self._passing.get(service):
+                _logger.warning("health_check_failed", service=service, error=repr(error))
             return False
         return True
 
     async def _set(self, service: str, good: bool) -> None:
+        self._passing[service] = good
         if not self._draining:
             await self._health.set(service, _SERVING if good else _NOT_SERVING)
 

@@ -1,0 +1,101 @@
+"""A whole mesh as a user runs it: one command, its own data directory and port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Mesh:
+    """Starts, kills and stops `plexus up`."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        # Nothing of the caller's settings may reach the mesh under test.
+        inherited = {key: value for key, value in os.environ.items() if "PLEXUS" not in key}
+        self._environment = {
+            **inherited,
+            "PLEXUS_DATA_DIR": str(data_dir),
+            "PLEXUS_PORT": str(self.port),
+            "PLEXUS_ARGON2_MEMORY_KIB": "1024",
+            "PLEXUS_ARGON2_PASSES": "1",
+            **{f"PLEXUS_{key.upper()}": value for key, value in settings.items()},
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The Python process."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def spawn(self) -> asyncio.subprocess.Process:
+        """Start it and wait for nothing."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-m", "services"),
+            cwd=ROOT,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def start(self) -> float:
+        """Start it; returns the seconds until it was ready."""
+        began = time.monotonic()
+        self._process = await self.spawn()
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() - began < 30:
+                if self._process.returncode is not None:
+                    break
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.url}/healthz") as reply:
+                        if reply.status == 200:
+                            return time.monotonic() - began
+                await asyncio.sleep(0.02)
+        output = await self.output()
+        raise AssertionError(f"the mesh did not start:\n{output}")
+
+    async def output(self) -> str:
+        """What it printed, once it has ended."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            await self.kill()
+        assert self._process.stdout is not None
+        return (await self._process.stdout.read()).decode()
+
+    async def kill(self) -> None:
+        """End it without notice; Envoy goes with it."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def stop(self) -> int:
+        """Ctrl-C; returns the exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            return await self._process.wait()
