@@ -1,0 +1,122 @@
+"""What the descriptor set says about each RPC that the gateway must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import descriptor_pb2
+from plexus.options.v1 import options_pb2
+
+from gateway.errors import GatewayError
+
+_ROOT = "plexus"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One REST path of an RPC: the HTTP method in capitals, and the template of the path."""
+
+    method: str
+    template: str
+
+
+@dataclass(frozen=True)
+class Rpc:
+    """One RPC as its contract declares it."""
+
+    service: str
+    name: str
+    deadline: float
+    public: bool
+    internal: bool
+    # Whether a call may be repeated although it may have run.
+    repeatable: bool
+    client_streaming: bool
+    server_streaming: bool
+    bindings: tuple[Binding, ...]
+
+    @property
+    def path(self) -> str:
+        """The path of the RPC over gRPC."""
+        return f"/{self.service}/{self.name}"
+
+    @property
+    def module(self) -> str:
+        """The module that serves it: `agents` for plexus.agents.v1.AgentsService."""
+        return self.service.split(".")[1]
+
+    @property
+    def streaming(self) -> bool:
+        """Whether either side streams."""
+        return self.client_streaming or self.server_streaming
+
+
+def parse(descriptor_set: bytes) -> descriptor_pb2.FileDescriptorSet:
+    """The descriptor set with its options resolved.
+
+    Raises:
+        GatewayError: The bytes are not a descriptor set.
+    """
+    try:
+        return descriptor_pb2.FileDescriptorSet.FromString(descriptor_set)
+    except Exception as error:  # protobuf has no class of its own for it in every implementation
+        raise GatewayError("the descriptor set cannot be read: run `make generate`") from error
+
+
+def rpcs(files: descriptor_pb2.FileDescriptorSet) -> list[Rpc]:
+    """Every RPC of the mesh, the internal ones too, in the order of the files.
+
+    Raises:
+        GatewayError: An RPC has no policy or no deadline.
+    """
+    return [
+        _rpc(f"{file.package}.{service.name}", method)
+        for file in files.file
+        if file.package.split(".")[0] == _ROOT
+        for service in file.service
+        for method in service.method
+    ]
+
+
+def for_transcoder(files: descriptor_pb2.FileDescriptorSet) -> bytes:
+    """A descriptor set without internal RPCs and comments: all that Envoy may know."""
+    pruned = descriptor_pb2.FileDescriptorSet()
+    pruned.CopyFrom(files)
+    for file in pruned.file:
+        file.ClearField("source_code_info")
+        for service in file.service:
+            for index in reversed(range(len(service.method))):
+                if service.method[index].options.Extensions[options_pb2.policy].internal:
+                    del service.method[index]
+    return pruned.SerializeToString(deterministic=True)
+
+
+def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
+    policy = method.options.Extensions[options_pb2.policy]
+    deadline = policy.deadline.seconds + policy.deadline.nanos / 1e9
+    if policy.WhichOneof("access") is None or deadline <= 0:
+        raise GatewayError(f"{service}.{method.name} declares no access or no deadline")
+    return Rpc(
+        service=service,
+        name=method.name,
+        deadline=deadline,
+        public=policy.public,
+        internal=policy.internal,
+        repeatable=method.options.idempotency_level
+        != descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN,
+        client_streaming=method.client_streaming,
+        server_streaming=method.server_streaming,
+        bindings=tuple(_bindings(method.options.Extensions[annotations_pb2.http])),
+    )
+
+
+def _bindings(rule: http_pb2.HttpRule) -> Iterator[Binding]:
+    kind = rule.WhichOneof("pattern")
+    if kind == "custom":
+        yield Binding(rule.custom.kind.upper(), rule.custom.path)
+    elif kind is not None:
+        yield Binding(kind.upper(), getattr(rule, kind))
+    for more in rule.additional_bindings:
+        yield from _bindings(more)

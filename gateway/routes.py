@@ -1,0 +1,205 @@
+"""The routes: one for each RPC over gRPC, one for each of its REST paths, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from gateway.config import Bounds
+from gateway.contract import Binding, Rpc
+from gateway.errors import GatewayError
+from gateway.filters import ANONYMOUS, jwt_route
+from gateway.shapes import Json, extension, seconds
+
+# The service ends a stream at its deadline and says why; the gateway cuts what is still open,
+# for which HTTP has no words once the reply has begun.
+STREAM_GRACE_SECONDS = 1
+# gRPC's own services, which no contract of ours bounds. The packaged server of Python speaks the
+# older reflection; tools ask for the newer one first and fall back.
+_HEALTH = "grpc.health.v1.Health"
+_HEALTH_SECONDS = 5
+_REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+_REFLECTION_SECONDS = 60
+# What cannot have run, and what may have run: the second only where the contract allows it.
+SAFE_RETRIES = "connect-failure,refused-stream,reset-before-request"
+REPEATABLE_RETRIES = f"{SAFE_RETRIES},unavailable,reset"
+_RETRIES = 4
+_BACK_OFF = {"base_interval": "0.010s", "max_interval": "0.100s"}
+_OTHER_HOSTS_ATTEMPTS = 10
+# Replies hold one tenant's data, or tokens: no cache between here and the caller keeps them.
+_REST_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_SEGMENT = re.compile(r"\{(?P<name>[^=}]+)(?:=(?P<pattern>[^}]+))?\}")
+
+
+def routes(rpcs: Iterable[Rpc], cluster_of: Mapping[str, str], bounds: Bounds) -> list[Json]:
+    """Every route, the most specific path first, then the refusal of all else.
+
+    Raises:
+        GatewayError: An RPC's module has no endpoint, or a path template cannot be read.
+    """
+    rest: list[tuple[object, Json]] = []
+    native: list[Json] = []
+    for rpc in rpcs:
+        if rpc.internal:
+            continue
+        if rpc.module not in cluster_of:
+            raise GatewayError(f"{rpc.path} has no endpoint: the module {rpc.module} is missing")
+        cluster = cluster_of[rpc.module]
+        native.append(_native(rpc, cluster))
+        rest += [(specificity(b.template), _rest(rpc, b, cluster)) for b in rpc.bindings]
+    rest.sort(key=lambda pair: pair[0])  # type: ignore[arg-type, return-value]
+    # One server answers for the mesh: in every shape each process knows all contracts.
+    first = cluster_of[min(cluster_of)]
+    return [
+        *native,
+        *_utilities(first, bounds),
+        *(route for _, route in rest),
+        _preflight(first),
+        _nothing_else(),
+    ]
+
+
+def template_regex(template: str) -> str:
+    """The paths that a template of google.api.http matches, as an RE2 pattern."""
+    pattern, at = "", 0
+    for found in _SEGMENT.finditer(template):
+        pattern += re.escape(template[at : found.start()])
+        pattern += "/".join(_part(part) for part in (found["pattern"] or "*").split("/"))
+        at = found.end()
+    return pattern + re.escape(template[at:])
+
+
+def specificity(template: str) -> tuple[tuple[int, str], ...]:
+    """A key that sorts a fixed segment before a variable one, and `{id}:verb` before `{id}`."""
+    return tuple(
+        (0 if "{" not in segment else 2 if segment.endswith("}") else 1, segment)
+        for segment in re.sub(r"=[^}]*", "", template).split("/")
+    )
+
+
+def _part(part: str) -> str:
+    return {"*": "[^/]+", "**": ".+"}.get(part, re.escape(part))
+
+
+def _native(rpc: Rpc, cluster: str) -> Json:
+    match = {"path": rpc.path, "headers": [_content_type(grpc=True)]}
+    return _route(rpc, match, cluster, rest=False)
+
+
+def _rest(rpc: Rpc, binding: Binding, cluster: str) -> Json:
+    path: Json = {"path": binding.template}
+    if "{" in binding.template:
+        path = {"safe_regex": {"regex": template_regex(binding.template)}}
+    method = {"name": ":method", "string_match": {"exact": binding.method}}
+    return _route(rpc, {**path, "headers": [method, _content_type(grpc=False)]}, cluster, rest=True)
+
+
+def _content_type(*, grpc: bool) -> Json:
+    """Tells gRPC and gRPC-Web from everything else, requests without the header included."""
+    return {
+        "name": "content-type",
+        "string_match": {"prefix": "application/grpc"},
+        "treat_missing_header_as_empty": True,
+        "invert_match": not grpc,
+    }
+
+
+def _route(rpc: Rpc, match: Json, cluster: str, *, rest: bool) -> Json:
+    action: Json = {"cluster": cluster, **_times(rpc, rest=rest), "retry_policy": _retries(rpc)}
+    made: Json = {"name": rpc.path, "match": match, "route": action, **jwt_route(public=rpc.public)}
+    if rest or not rpc.streaming:
+        # Envoy hands on the time that is left. At the end of a unary call it would then race the
+        # module's gRPC library, whose error has no reason; this way the gateway always answers.
+        made["request_headers_to_remove"] = ["grpc-timeout"]
+    if rest:
+        made["response_headers_to_add"] = [
+            {"header": {"key": key, "value": value}, "append_action": "ADD_IF_ABSENT"}
+            for key, value in _REST_HEADERS.items()
+        ]
+    return made
+
+
+def _times(rpc: Rpc, *, rest: bool) -> Json:
+    """The time-outs. A gRPC caller's own is obeyed up to the deadline; over REST there is none."""
+    whole = seconds(rpc.deadline + (STREAM_GRACE_SECONDS if rpc.streaming else 0))
+    bounds: Json = {"max_stream_duration": whole}
+    if not rest:
+        bounds["grpc_timeout_header_max"] = whole
+    return {
+        # Envoy does not look at it beside `max_stream_duration`.
+        "timeout": "0s",
+        # A stream may be silent for as long as it may live: a model thinks.
+        "idle_timeout": whole,
+        "max_stream_duration": bounds,
+    }
+
+
+def _retries(rpc: Rpc) -> Json:
+    return {
+        "retry_on": REPEATABLE_RETRIES if rpc.repeatable else SAFE_RETRIES,
+        "num_retries": _RETRIES,
+        "retry_back_off": _BACK_OFF,
+        "retry_host_predicate": [
+            extension(
+                "retry_host_predicates.previous_hosts",
+                "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            )
+        ],
+        "host_selection_retry_max_attempts": _OTHER_HOSTS_ATTEMPTS,
+    }
+
+
+def _utilities(cluster: str, bounds: Bounds) -> list[Json]:
+    """Health for anyone and reflection for callers with a token: gRPC's own services."""
+    check = _utility(_HEALTH, "Check", deadline=_HEALTH_SECONDS, public=True)
+    watch = _utility(_HEALTH, "Watch", deadline=bounds.utility_stream_seconds, public=True)
+    reflect = [
+        _utility(name, "ServerReflectionInfo", deadline=_REFLECTION_SECONDS, public=False)
+        for name in _REFLECTION
+    ]
+    return [_native(rpc, cluster) for rpc in (check, watch, *reflect)]
+
+
+def _utility(service: str, name: str, *, deadline: float, public: bool) -> Rpc:
+    return Rpc(
+        service=service,
+        name=name,
+        deadline=deadline,
+        public=public,
+        internal=False,
+        repeatable=True,
+        client_streaming=service != _HEALTH,
+        server_streaming=name != "Check",
+        bindings=(),
+    )
+
+
+def _preflight(cluster: str) -> Json:
+    """The question of a browser before its request, which the CORS filter answers.
+
+    It does so only on a route with a cluster. Where it does not, since the origin is not allowed,
+    the transcoder refuses the request: nothing gets to that cluster.
+    """
+    asked = ("origin", "access-control-request-method")
+    return {
+        "name": "preflight",
+        "match": {
+            "prefix": "/",
+            "headers": [
+                {"name": ":method", "string_match": {"exact": "OPTIONS"}},
+                *({"name": name, "present_match": True} for name in asked),
+                _content_type(grpc=False),
+            ],
+        },
+        "route": {"cluster": cluster},
+        "typed_per_filter_config": ANONYMOUS,
+    }
+
+
+def _nothing_else() -> Json:
+    return {
+        "name": "nothing-else",
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 404},
+        "typed_per_filter_config": ANONYMOUS,
+    }
