@@ -1,0 +1,1 @@
+"""Plexus: the modules, the floor they stand on, and what composes them."""

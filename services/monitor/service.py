@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class HealthWatch:
     def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
         self._channels = channels
 
-    async def changes(self) -> AsyncIterator[ModuleHealth]:
+    async def changes(self) -> AsyncGenerator[ModuleHealth, None]:
         """Each module's health, then each change, and a sign of life when nothing changes."""
         news: asyncio.Queue[ModuleHealth] = asyncio.Queue(maxsize=1000)
         watchers = [

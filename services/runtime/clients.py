@@ -107,7 +107,8 @@ class _Outgoing:
             timeout = known.deadline
         if call is not None:
             metadata.add("x-request-id", call.request_id)
-            metadata.add("traceparent", f"00-{call.trace_id}-{secrets.token_hex(8)}-01")
+            if not telemetry.enabled():  # its own interceptor tells the peer, with the span
+                metadata.add("traceparent", f"00-{call.trace_id}-{secrets.token_hex(8)}-01")
             if call.deadline is not None:
                 remaining = call.deadline - asyncio.get_running_loop().time()
                 timeout = remaining if timeout is None else min(timeout, remaining)

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from services.runtime import telemetry
 from services.runtime.context import current_or_none
 
 _MAX_BYTES = 20_000_000
@@ -59,7 +60,7 @@ def _add_call(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
     call = current_or_none()
     if call is not None:
         event["request_id"] = call.request_id
-        event["trace_id"] = call.trace_id
+        event["trace_id"] = telemetry.current_trace_id() or call.trace_id
         if call.principal is not None:
             event["tenant"] = call.principal.tenant_id
     return event

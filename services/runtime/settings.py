@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# gRPC's core would prepare for forks that carry it on; we start programs, and it would warn of each.
+# gRPC's core would prepare for forks that carry it on, and warn of each program that we start.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 # The kernel's bound on a Unix socket's path is 108 bytes; our names add up to 20.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,15 +45,19 @@ def configure(settings: Settings, service: str) -> Callable[[], None]:
     return stop
 
 
-def new_trace_id() -> str:
-    """The id of the trace that is being recorded here, or a new one: 32 hexadecimal digits."""
-    if _enabled:
-        from opentelemetry import trace
+def enabled() -> bool:
+    """Whether traces go out."""
+    return _enabled
 
-        found = trace.get_current_span().get_span_context().trace_id
-        if found:
-            return f"{found:032x}"
-    return secrets.token_hex(16)
+
+def current_trace_id() -> str:
+    """The id of the trace that is being recorded here: 32 hexadecimal digits, or nothing."""
+    if not _enabled:
+        return ""
+    from opentelemetry import trace
+
+    found = trace.get_current_span().get_span_context().trace_id
+    return f"{found:032x}" if found else ""
 
 
 def server_interceptors() -> Sequence[Any]:

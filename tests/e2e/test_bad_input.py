@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from plexus.agents.v1 import agents_service_pb2 as agents
 from plexus.agents.v1 import run_pb2
 from plexus.identity.v1 import identity_service_pb2 as identity
+from plexus.options.v1.options_pb2 import Role
 
 from services.runtime.errors import InvalidRequest, PermissionDenied, PlexusError, Unauthenticated
 from tests.e2e.callers import Caller, Rest
@@ -132,8 +133,7 @@ async def test_every_violation_is_named(caller: Caller) -> None:
 )
 async def test_a_body_that_is_none(rest: Rest, body: str, status: int, reason: str) -> None:
     await sign_up(rest)
-    async with rest.request("POST", "/v1/agents/process", data=io.BytesIO(body.encode())
-    ) as reply:
+    async with rest.request("POST", "/v1/agents/process", data=io.BytesIO(body.encode())) as reply:
         await refused(reply, status, reason)
 
 
@@ -183,14 +183,14 @@ async def test_a_key_holds_no_more_than_its_maker(rest: Rest) -> None:
     await sign_up(rest)
     made = await rest.unary(
         f"{IDENTITY}/CreateApiKey",
-        identity.CreateApiKeyRequest(display_name="admin", roles=[3]),
+        identity.CreateApiKeyRequest(display_name="admin", roles=[Role.ROLE_ADMIN]),
         identity.CreateApiKeyResponse,
     )
     rest.token = made.token
     with pytest.raises(PermissionDenied):
         await rest.unary(
             f"{IDENTITY}/CreateApiKey",
-            identity.CreateApiKeyRequest(display_name="owner", roles=[4]),
+            identity.CreateApiKeyRequest(display_name="owner", roles=[Role.ROLE_OWNER]),
             identity.CreateApiKeyResponse,
         )
 

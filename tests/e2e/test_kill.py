@@ -130,6 +130,3 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     # Rounds that never cut a run would have tried nothing.
     assert endings.get("run_failed", 0) > ROUNDS
     assert endings.get("run_completed", 0) > 0
-
-
-

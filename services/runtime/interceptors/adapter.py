@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 import grpc
 from google.protobuf.message import Message
 
-from services.runtime import log, telemetry
+from services.runtime import log
 from services.runtime.context import CallContext, new_request_id, serving
 from services.runtime.errors import DeadlineExceeded, Internal, PlexusError
 from services.runtime.status import abort, from_rpc_error
@@ -160,7 +160,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
 def begin_call(method: str, metadata: Metadata, remaining: float | None) -> CallContext:
     """The context of a call that just arrived."""
     parts = metadata.get("traceparent", "").split("-")
-    trace_id = parts[1] if len(parts) == 4 and len(parts[1]) == 32 else telemetry.new_trace_id()
+    trace_id = parts[1] if len(parts) == 4 and len(parts[1]) == 32 else new_request_id()
     deadline = None
     if remaining is not None:
         deadline = asyncio.get_running_loop().time() + remaining

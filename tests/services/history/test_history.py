@@ -21,6 +21,8 @@ from services.runtime.errors import InvalidRequest, NotFound, Unauthenticated
 from services.runtime.status import remote_errors
 from tests.support import Served, served, settings_in
 
+USER = session_pb2.AUTHOR_ROLE_USER
+
 
 @pytest.fixture
 async def mesh(tmp_path: Path) -> AsyncIterator[Served]:
@@ -131,11 +133,11 @@ async def test_sessions_are_listed_newest_first(stub: HistoryServiceStub) -> Non
     [
         (pb.AppendMessageRequest(), "message"),
         (
-            pb.AppendMessageRequest(message=session_pb2.Message(message_id="m", role=1)),
+            pb.AppendMessageRequest(message=session_pb2.Message(message_id="m", role=USER)),
             "session_id",
         ),
         (
-            pb.AppendMessageRequest(message=session_pb2.Message(session_id="s", role=1)),
+            pb.AppendMessageRequest(message=session_pb2.Message(session_id="s", role=USER)),
             "message.message_id",
         ),
         (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import inspect, text
 
 from services.runtime.db import Connection, Database, DatabaseDamaged, check_file
 from services.runtime.errors import NotFound, PlexusError, Unavailable
@@ -141,7 +144,8 @@ async def test_migrations_are_applied_once(database: Database) -> None:
 async def test_a_failed_migration_leaves_nothing(database: Database, tmp_path: Path) -> None:
     (tmp_path / "0001_bad.py").write_text(
         "from alembic import op\nrevision = '0001'\ndown_revision = None\n"
-        "def upgrade():\n    op.execute('CREATE TABLE half (n INTEGER)')\n    op.execute('nonsense')\n"
+        "def upgrade():\n    op.execute('CREATE TABLE half (n INTEGER)')\n"
+        "    op.execute('nonsense')\n"
     )
     with pytest.raises(PlexusError):
         await migrate(database, "bad", tmp_path)
@@ -171,19 +175,19 @@ def test_a_damaged_file_is_recognised(tmp_path: Path) -> None:
         check_file(path)
 
 
+def columns(connection: SyncConnection, table: str) -> list[Any]:
+    return list(inspect(connection).get_columns(table))
+
+
 @pytest.mark.parametrize("module", ["identity", "history", "agents"])
 async def test_tables_are_what_the_migrations_make(database: Database, module: str) -> None:
     """The mappings in tables.py and the steps in migrations/ cannot drift apart."""
-    import importlib
-
-    from sqlalchemy import inspect
-
     folder = Path(__file__).parents[3] / "services" / module / "migrations"
     await migrate(database, module, folder)
     metadata = importlib.import_module(f"services.{module}.tables").metadata
     async with database.read() as connection:
         for name, table in metadata.tables.items():
-            made = await connection.run_sync(lambda sync, n=name: inspect(sync).get_columns(n))
+            made = await connection.run_sync(columns, name)
             assert {column["name"]: column["nullable"] for column in made} == {
                 column.name: bool(column.nullable) for column in table.columns
             }

@@ -1,0 +1,68 @@
+"""The health stream, on a mesh some of whose modules are not there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from plexus.monitor.v1.monitor_service_pb2 import ModuleStatus
+
+from services.monitor import service
+from services.monitor.service import HealthWatch
+
+HISTORY = "plexus.history.v1.HistoryService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture
+async def health(
+    tmp_path: Path,
+) -> AsyncIterator[tuple[health_aio.HealthServicer, grpc.aio.Server]]:
+    server = grpc.aio.server()
+    servicer = health_aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_insecure_port(f"unix:{tmp_path}/h.sock")
+    await server.start()
+    yield servicer, server
+    await server.stop(0)
+
+
+async def test_every_change_is_told_and_a_dead_module_too(
+    tmp_path: Path, health: tuple[health_aio.HealthServicer, grpc.aio.Server]
+) -> None:
+    servicer, server = health
+    await servicer.set(HISTORY, SERVING)
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/h.sock") as channel:
+        changes = HealthWatch({"history": channel}).changes()
+        async with asyncio.timeout(10):
+            first = await anext(changes)
+            assert (first.module, first.status) == ("history", ModuleStatus.MODULE_STATUS_SERVING)
+            await servicer.set(HISTORY, NOT_SERVING)
+            second = await anext(changes)
+            assert second.status == ModuleStatus.MODULE_STATUS_NOT_SERVING
+            assert second.since >= first.since
+            await server.stop(0)
+            assert (await anext(changes)).status == ModuleStatus.MODULE_STATUS_UNREACHABLE
+        await changes.aclose()
+
+
+async def test_a_quiet_stream_gives_a_sign_of_life(
+    tmp_path: Path,
+    health: tuple[health_aio.HealthServicer, grpc.aio.Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "_QUIET_SECONDS", 0.05)
+    await health[0].set(HISTORY, SERVING)
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/h.sock") as channel:
+        changes = HealthWatch({"history": channel}).changes()
+        async with asyncio.timeout(5):
+            assert await anext(changes) == await anext(changes)
+        await changes.aclose()
+    # Nothing goes on watching for somebody who has left.
+    assert not [task for task in asyncio.all_tasks() if "HealthWatch" in repr(task)]
