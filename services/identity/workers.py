@@ -1,0 +1,47 @@
+"""What identity does by itself: replaces signing keys, and forgets what has expired."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.identity import store
+from services.identity.service.signing import SigningKeys
+from services.identity.settings import IdentitySettings
+from services.runtime import clock
+from services.runtime.db import Database
+
+_PURGE_SECONDS = 60.0
+_MAX_ROTATION_CHECK_SECONDS = 60.0
+_EXPIRING = (
+    store.revocations.purge,
+    store.refresh_tokens.purge,
+    store.login_failures.purge,
+    store.api_keys.purge,
+)
+
+
+async def keep_rotating(signing: SigningKeys, settings: IdentitySettings) -> None:
+    """Look several times within a key's lead whether the next one is due."""
+    pause = min(_MAX_ROTATION_CHECK_SECONDS, settings.signing_key_lead_seconds / 4)
+    while True:
+        await signing.rotate()
+        await asyncio.sleep(pause)
+
+
+async def keep_purging(database: Database) -> None:
+    """Forget what has expired, now and then."""
+    while True:
+        await purge(database)
+        await asyncio.sleep(_PURGE_SECONDS)
+
+
+async def purge(database: Database) -> None:
+    """Forget what has expired, in steps short enough that others get their turns between."""
+    now = clock.now()
+    for some in _EXPIRING:
+        more = True
+        while more:
+            async with database.transaction() as connection:
+                more = await some(connection, now)
+    async with database.transaction() as connection:
+        await store.login_failures.trim(connection)
