@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import grpc
 import jwt
 from plexus.identity.v1 import identity_service_pb2 as pb
 from plexus.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
@@ -37,7 +38,12 @@ class IdentityTrust:
         if age > _REFRESH_SECONDS or (kid not in self._keys and age > _REFETCH_SECONDS):
             async with self._fetching:
                 if time.monotonic() - self._fetched > _REFETCH_SECONDS:
-                    await self._fetch()
+                    try:
+                        await self._fetch()
+                    except grpc.aio.AioRpcError:
+                        # Identity is away for a moment: a key that was good still is.
+                        if kid not in self._keys:
+                            raise
         return self._keys.get(kid)
 
     async def _fetch(self) -> None:

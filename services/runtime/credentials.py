@@ -23,6 +23,7 @@ ISSUER = "plexus"
 AUDIENCE = "plexus"
 _MESH_AUDIENCE = "plexus-mesh"
 _ASSERTION_SECONDS = 60
+_LEEWAY_SECONDS = 5
 _CACHE = 10_000
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -98,7 +99,9 @@ class TokenVerifier:
                 algorithms=["EdDSA"],
                 issuer=ISSUER,
                 audience=AUDIENCE,
-                options={"require": ["exp", "sub", "tid", "jti"]},
+                # When it was issued proves nothing, and clocks differ by seconds.
+                leeway=_LEEWAY_SECONDS,
+                options={"require": ["exp", "sub", "tid", "jti"], "verify_iat": False},
             )
         except (jwt.PyJWTError, UnicodeError, ValueError) as error:
             raise Unauthenticated(_REFUSED) from error

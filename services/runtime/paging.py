@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 from services.runtime.errors import InvalidRequest
 
 DEFAULT_SIZE = 50
+_MAX_INTEGER = 2**63 - 1
 Key = str | int
 _A = TypeVar("_A", bound=Key)
 _B = TypeVar("_B", bound=Key)
@@ -42,6 +43,7 @@ def decode(token: str, /, *kinds: Any) -> tuple[Key, ...] | None:
         keys = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError):
         keys = None
-    if not isinstance(keys, list) or [type(key) for key in keys] != list(kinds):
+    good = isinstance(keys, list) and [type(key) for key in keys] == list(kinds)
+    if not good or any(isinstance(key, int) and abs(key) > _MAX_INTEGER for key in keys):
         raise InvalidRequest.field("page_token", "must be a next_page_token of this list")
     return tuple(keys)

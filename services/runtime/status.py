@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,7 +41,7 @@ def _bad_request(error: PlexusError) -> list[BadRequest]:
 def _retry_info(error: PlexusError) -> list[RetryInfo]:
     if error.retry_after is None:
         return []
-    return [RetryInfo(retry_delay=Duration(nanos=0, seconds=max(1, round(error.retry_after))))]
+    return [RetryInfo(retry_delay=Duration(seconds=max(1, math.ceil(error.retry_after))))]
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], error: PlexusError) -> None:
