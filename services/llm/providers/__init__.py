@@ -1,0 +1,1 @@
+"""The providers, each an implementation of `services.llm.domain.Provider`."""
