@@ -45,8 +45,10 @@ async def test_one_request_is_one_trace_across_modules(tmp_path: Path) -> None:
     traces.Export = collector.export_spans
     metrics: Any = metrics_service_pb2_grpc.MetricsServiceServicer()
     metrics.Export = collector.export_metrics
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(traces, server)
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(metrics, server)
+    add_traces: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    add_traces(traces, server)
+    add_metrics: Any = metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server
+    add_metrics(metrics, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     mesh = Mesh(tmp_path / "data", otlp_endpoint=f"http://127.0.0.1:{port}", otlp_sample_ratio="1")

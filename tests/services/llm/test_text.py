@@ -105,13 +105,16 @@ def test_numbers_rank_higher_where_one_is_wanted() -> None:
 
 def test_a_summary_tells_nothing_twice_and_is_no_heading() -> None:
     sentences = [
-        "Budget schools Linz",
+        "Budget schools",
         "The budget for schools in Linz grows by ten percent.",
         "The budget for schools in Linz grows by ten percent now.",
         "Critics of the budget want more buses in the evening.",
         "It rained all day and nobody minded at all.",
     ]
+    assert summarise(sentences, 1) == [1]
     assert summarise(sentences, 2) == [1, 3]
+    heading = ["Schools grow", "Tea is sold here daily.", "Schools grow when towns grow too."]
+    assert summarise(heading, 1) == [2]
     assert summarise(sentences, 9) == [0, 1, 2, 3, 4]
     assert summarise([], 3) == []
 
