@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
-
-import aiohttp
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +37,7 @@ class Mesh:
             **{f"PLEXUS_{key.upper()}": value for key, value in settings.items()},
         }
         self._process: asyncio.subprocess.Process | None = None
+        self._printed: list[str] = []
 
     @property
     def url(self) -> str:
@@ -64,28 +62,26 @@ class Mesh:
         )
 
     async def start(self) -> float:
-        """Start it; returns the seconds until it was ready."""
+        """Start it; returns the seconds until it said that it is ready."""
         began = time.monotonic()
         self._process = await self.spawn()
-        async with aiohttp.ClientSession() as session:
-            while time.monotonic() - began < 30:
-                if self._process.returncode is not None:
-                    break
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"{self.url}/healthz") as reply:
-                        if reply.status == 200:
-                            return time.monotonic() - began
-                await asyncio.sleep(0.02)
-        output = await self.output()
-        raise AssertionError(f"the mesh did not start:\n{output}")
+        self._printed = []
+        assert self._process.stdout is not None
+        async with asyncio.timeout(30):
+            while not self._printed or "Press Ctrl-C" not in self._printed[-1]:
+                line = await self._process.stdout.readline()
+                if not line:
+                    raise AssertionError(f"the mesh did not start:\n{await self.output()}")
+                self._printed.append(line.decode())
+        return time.monotonic() - began
 
     async def output(self) -> str:
         """What it printed, once it has ended."""
+        await self.kill()
         assert self._process is not None
-        if self._process.returncode is None:
-            await self.kill()
         assert self._process.stdout is not None
-        return (await self._process.stdout.read()).decode()
+        self._printed.append((await self._process.stdout.read()).decode())
+        return "".join(self._printed)
 
     async def kill(self) -> None:
         """End it without notice; Envoy goes with it."""
