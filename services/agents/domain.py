@@ -162,11 +162,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to accept, under a key that its caller may repeat."""
+    """A run to accept, with its first event, under a key that its caller may repeat."""
 
     run: Run
     idempotency_key: str
     digest: str
+
+    @property
+    def started(self) -> Event:
+        """The event that every run begins with."""
+        run = self.run
+        return Event(1, run.create_time, Started(run.session_id, run.agent_id))
 
 
 def text_of(events: list[Event]) -> str:

@@ -16,7 +16,6 @@ from services.agents.domain import (
     Failed,
     Happening,
     Run,
-    Started,
     Usage,
     end_state,
     text_of,
@@ -79,8 +78,8 @@ class RunLog:
         """How many runs this process carries."""
         return len(self._live)
 
-    def open(self, run: Run, events: Sequence[Event] = ()) -> LiveRun:
-        """Begin to carry a run, or go on with one that has these events."""
+    def open(self, run: Run, events: Sequence[Event]) -> LiveRun:
+        """Begin to carry a run that has these events."""
         live = self._live[run.run_id] = LiveRun(run)
         live.show(tuple(events))
         return live
@@ -98,7 +97,7 @@ class RunLog:
         return list(self._live.values())
 
     async def append(self, live: LiveRun, *happenings: Happening) -> None:
-        """Keep what happened, then show it; a run's first event is its start, added if need be.
+        """Keep what happened, then show it.
 
         A caller that is cancelled meanwhile cannot part the two: what is kept is also shown.
 
@@ -110,8 +109,6 @@ class RunLog:
 
     async def _append(self, live: LiveRun, happenings: tuple[Happening, ...]) -> None:
         async with live.appending:
-            if not live.events and not isinstance(happenings[0], Started):
-                happenings = (Started(live.run.session_id, live.run.agent_id), *happenings)
             now = clock.now()
             first = len(live.events) + 1
             events = tuple(
@@ -120,16 +117,15 @@ class RunLog:
             for happening in happenings:
                 if isinstance(happening, Usage):
                     live.usage = happening
-            ended = self._ended(live, events[-1])
-            await self._writer.submit(NewEvents(live.run.run_id, live.run.tenant_id, events, ended))
-            if ended is not None:
-                live.run = ended
+            run = self._after(live, events[-1])
+            await self._writer.submit(NewEvents(run, events))
+            live.run = run
             live.show(events)
 
-    def _ended(self, live: LiveRun, last: Event) -> Run | None:
+    def _after(self, live: LiveRun, last: Event) -> Run:
         state = end_state(last.happening)
         if state is None:
-            return None
+            return live.run
         return replace(
             live.run,
             state=state,

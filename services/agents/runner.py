@@ -12,7 +12,6 @@ from services.agents.domain import (
     Completed,
     Ending,
     Failed,
-    Started,
     TextDelta,
     Usage,
     text_of,
@@ -99,7 +98,6 @@ class Runner:
         """
         run = live.run
         await self._keep_input(live)
-        await self._runs.append(live, Started(run.session_id, run.agent_id))
         conversation = await self._history.window(run.session_id, await self._budget(agent))
         finish, model = await self._write(live, agent, conversation)
         if finish.input_tokens or finish.output_tokens:

@@ -165,9 +165,10 @@ class AgentsService:
             )
 
     async def _accept(self, run: Run, agent: Agent, asked: Asked, cause: CallContext) -> Run:
-        accepted = await self._writer.submit(NewRun(run, asked.idempotency_key, asked.digest))
+        new = NewRun(run, asked.idempotency_key, asked.digest)
+        accepted = await self._writer.submit(new)
         if accepted.run_id == run.run_id:
-            live = self._runs.open(run)
+            live = self._runs.open(run, [new.started])
             carrier = self._carriers[run.run_id] = Carrier(live, agent, self._runner)
             work = self._tasks.start(f"run {run.run_id}", self._carry(carrier, cause))
             self._work.add(work)

@@ -28,12 +28,15 @@ from services.runtime.errors import NotFound, PlexusError
 
 @dataclass(frozen=True, slots=True)
 class NewEvents:
-    """Events to keep; `run` is set where the last of them ends it, and holds how it ended."""
+    """Events of a run to keep; where the last of them ends it, `run` says how."""
 
-    run_id: str
-    tenant_id: str
+    run: Run
     events: tuple[Event, ...]
-    ended: Run | None
+
+    @property
+    def ends(self) -> bool:
+        """Whether the run ends with them."""
+        return self.events[-1].is_last
 
 
 async def default_agent(connection: Connection, tenant_id: str) -> Agent | None:
@@ -75,7 +78,7 @@ async def list_agents(
 async def insert_runs(
     connection: Connection, batch: Sequence[NewRun]
 ) -> Sequence[Run | PlexusError]:
-    """Accept runs. What becomes of each: itself; the first one under its key; or a refusal.
+    """Accept runs, each with its first event; gives each, the first under its key, or why not.
 
     A refusal is SESSION_BUSY where its session has a run under way, and IDEMPOTENCY_KEY_REUSED
     where its key stands for another request.
@@ -105,28 +108,18 @@ async def _insert_run(connection: Connection, new: NewRun) -> Run | PlexusError:
         "input": run.input,
     }
     await connection.execute(insert(runs).values(values))
+    await connection.execute(insert(run_events).values(_event(run, new.started)))
     return run
 
 
 async def insert_events(connection: Connection, batch: Sequence[NewEvents]) -> Sequence[None]:
     """Keep events, and how runs ended."""
-    rows = [
-        {
-            "run_id": new.run_id,
-            "tenant_id": new.tenant_id,
-            "sequence": event.sequence,
-            "time": event.time,
-            "kind": event.happening.kind,
-            "data": to_data(event.happening),
-        }
-        for new in batch
-        for event in new.events
-    ]
+    rows = [_event(new.run, event) for new in batch for event in new.events]
     await connection.execute(insert(run_events), rows)
     for new in batch:
-        if new.ended is not None:
+        if new.ends:
             await connection.execute(
-                update(runs).where(runs.c.run_id == new.run_id).values(_columns(new.ended))
+                update(runs).where(runs.c.run_id == new.run.run_id).values(_columns(new.run))
             )
     return [None] * len(batch)
 
@@ -173,6 +166,17 @@ async def list_events(
         Event(row.sequence, row.time, from_data(row.kind, row.data))
         for row in await connection.execute(query)
     ]
+
+
+def _event(run: Run, event: Event) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "tenant_id": run.tenant_id,
+        "sequence": event.sequence,
+        "time": event.time,
+        "kind": event.happening.kind,
+        "data": to_data(event.happening),
+    }
 
 
 def _columns(run: Run) -> dict[str, Any]:
