@@ -246,4 +246,6 @@ Ask the built-in agent something; paste this into another terminal:
   curl -sN {url}/v1/agents/process -H "authorization: Bearer $TOKEN" -d \\
     '{{"input": "Hello! What can you do?"}}'
 
+Or by the command line: .venv/bin/plexus login --register, then .venv/bin/plexus chat
+
 Press Ctrl-C to stop.""")

@@ -39,6 +39,7 @@ class LiveRun:
         self.usage: Usage | None = None
         self.appending = asyncio.Lock()
         self._news = asyncio.Event()
+        self._left = False
 
     @property
     def ended(self) -> bool:
@@ -51,18 +52,21 @@ class LiveRun:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
+    def leave(self) -> None:
+        """Carry it no longer; whoever follows must look elsewhere."""
+        self._left = True
+        self._news.set()
+
     async def follow(self, after: int) -> AsyncIterator[Event]:
-        """Events after a sequence, until the last one."""
+        """Events after a sequence, until the last one or until it is carried no longer."""
         while True:
             news = self._news
             for event in self.events[after:]:
                 yield event
                 after = event.sequence
-                if event.is_last:
-                    return
+            if self.ended or self._left:
+                return
             if after >= len(self.events):
-                if self.ended:
-                    return
                 await news.wait()
 
 
@@ -87,6 +91,7 @@ class RunLog:
     def close(self, live: LiveRun) -> None:
         """Stop carrying a run, ended or not."""
         self._live.pop(live.run.run_id, None)
+        live.leave()
 
     def live(self, run_id: str) -> LiveRun | None:
         """The run, if this process carries it."""
@@ -177,7 +182,10 @@ class RunLog:
             if live is not None:
                 async for event in live.follow(after):
                     yield event
-                return
+                    after = event.sequence
+                if live.ended:
+                    return
+                continue
             page = await self._page(run, after)
             for event in page:
                 yield event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TypeVar
 
 from services.agents.domain import (
@@ -20,7 +21,7 @@ from services.agents.ports import Answering, Chunk, Finish, History, Models, Sai
 from services.agents.pump import TextPump
 from services.agents.runlog import LiveRun, RunLog
 from services.runtime import log, tokens
-from services.runtime.errors import NotFound, PlexusError, ResourceExhausted
+from services.runtime.errors import Code, NotFound, PlexusError, ResourceExhausted
 from services.runtime.interceptors.adapter import as_plexus_error
 
 _logger = log.get(__name__)
@@ -30,10 +31,20 @@ _MAX_OUTPUT = 1_000_000
 _MARGIN = 0.1
 # The answer's share of the window.
 _ANSWER_SHARE = 0.25
+# What may be over in a moment.
+_PASSING = {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED}
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 INTERRUPTED = Failed("INTERRUPTED", "The process that ran it ended. What it wrote is kept.")
 _TOO_LONG = Failed("DEADLINE_EXCEEDED", "The run took longer than it may. What it wrote is kept.")
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """How a run ends, and what its model took where that is known."""
+
+    ending: Ending
+    usage: Usage | None = None
 
 
 class Carrier:
@@ -43,7 +54,7 @@ class Carrier:
         self.live = live
         self._agent = agent
         self._runner = runner
-        self._answer: asyncio.Task[Ending] | None = None
+        self._answer: asyncio.Task[Last] | None = None
         self._stopped: Ending | None = None
 
     def stop(self, ending: Ending) -> None:
@@ -67,19 +78,19 @@ class Carrier:
                     await asyncio.wait({self._answer})
             finally:
                 self._answer.cancel()
-        await self._runner.end(self.live, self._ending())
+        await self._runner.end(self.live, self._last())
 
-    def _ending(self) -> Ending:
+    def _last(self) -> Last:
         answer = self._answer
         if answer is None or answer.cancelled():
-            return self._stopped or INTERRUPTED
+            return Last(self._stopped or INTERRUPTED)
         error = answer.exception()
         if error is None:
             return answer.result()
         if not isinstance(error, Exception):
             raise error
         known = as_plexus_error(error)
-        return Failed(known.reason, known.message)
+        return Last(Failed(known.reason, known.message))
 
 
 class Runner:
@@ -90,7 +101,7 @@ class Runner:
         self._history = history
         self._models = models
 
-    async def answer(self, live: LiveRun, agent: Agent) -> Ending:
+    async def answer(self, live: LiveRun, agent: Agent) -> Last:
         """Keep the input, then let the model write; returns how the run ends.
 
         Raises:
@@ -100,11 +111,10 @@ class Runner:
         await self._keep_input(live)
         conversation = await self._history.window(run.session_id, await self._budget(agent))
         finish, model = await self._write(live, agent, conversation)
-        if finish.input_tokens or finish.output_tokens:
-            await self._runs.append(live, Usage(finish.input_tokens, finish.output_tokens, model))
+        usage = Usage(finish.input_tokens, finish.output_tokens, model)
         if finish.reason:
-            return Failed(finish.reason, finish.message)
-        return Completed(run.output_message_id, finish.truncated)
+            return Last(Failed(finish.reason, finish.message), usage)
+        return Last(Completed(run.output_message_id, finish.truncated), usage)
 
     async def _keep_input(self, live: LiveRun) -> None:
         run = live.run
@@ -155,14 +165,16 @@ class Runner:
             await pump.close()
         raise AssertionError("an answer ends in a finish or an error")
 
-    async def end(self, live: LiveRun, ending: Ending) -> None:
+    async def end(self, live: LiveRun, last: Last) -> None:
         """Keep the answer in history, then the last event, however long the store refuses."""
+        ending = last.ending
         try:
             await self._patiently(lambda: self._keep_output(live, ending), len(_RETRY_SECONDS))
         except PlexusError as error:
             _logger.warning("answer_not_in_history", run=live.run.run_id, error=repr(error))
             ending = Failed(error.reason, "The answer could not be added to the session.")
-        await self._patiently(lambda: self._runs.append(live, ending))
+        usage = (last.usage,) if last.usage else ()
+        await self._patiently(lambda: self._runs.append(live, *usage, ending))
 
     async def _keep_output(self, live: LiveRun, ending: Ending) -> bool:
         """Add the answer to the session; True if the one kept is whole."""
@@ -180,19 +192,28 @@ class Runner:
 
     async def recover(self, live: LiveRun) -> None:
         """End a run that an earlier process left: as whole if its answer was, else as cut off."""
-        await self._patiently(lambda: self._keep_input(live))
-        whole = await self._patiently(lambda: self._keep_output(live, INTERRUPTED))
-        await self.end(live, Completed(live.run.output_message_id, False) if whole else INTERRUPTED)
+        whole = False
+        try:
+            await self._patiently(lambda: self._keep_input(live))
+            whole = await self._patiently(lambda: self._keep_output(live, INTERRUPTED))
+        except PlexusError as error:
+            _logger.warning("answer_not_in_history", run=live.run.run_id, error=repr(error))
+        whole_answer = Completed(live.run.output_message_id, truncated=False)
+        await self.end(live, Last(whole_answer if whole else INTERRUPTED))
 
     async def _patiently(self, work: Callable[[], Awaitable[_T]], tries: int = 0) -> _T:
-        """Do something that may be repeated until it succeeds, or some number of times."""
+        """Do something that may be repeated until it succeeds, or some number of times.
+
+        Raises:
+            PlexusError: Trying again would change nothing, or was tried often enough.
+        """
         attempt = 0
         while True:
             try:
                 return await work()
             except PlexusError as error:
                 attempt += 1
-                if attempt == tries:
+                if attempt == tries or error.code not in _PASSING:
                     raise
                 _logger.warning("store_refused", error=repr(error), attempt=attempt)
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS)) - 1])
