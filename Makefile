@@ -33,7 +33,7 @@ check: .venv/.dev generate ## Format, lint, types, contracts, floors, gateway co
 	$(BIN)/buf lint generated/plexus.binpb --config buf.yaml
 	$(BIN)/python -m proto.tools.policy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m proto.tools.breaking
+	$(BIN)/python -m proto.tools.breaking --where-possible
 	$(BIN)/python -m gateway validate
 
 .PHONY: breaking

@@ -25,6 +25,10 @@ class CompareError(Exception):
     """The comparison could not be made; the text says why."""
 
 
+class NoHistoryError(CompareError):
+    """What is checked out came without the releases before it."""
+
+
 def last_release(root: Path) -> str | None:
     """The tag of the last release before what is checked out; None before the first one.
 
@@ -33,7 +37,7 @@ def last_release(root: Path) -> str | None:
             the tags were never fetched checks nothing.
     """
     if _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
-        raise CompareError("this clone is shallow: fetch its history and tags first")
+        raise NoHistoryError("this clone is shallow: fetch its history and tags first")
     if not _git(root, "tag", "--list", "v*").strip():
         return None
     return _git(root, "describe", "--tags", "--match", "v*", "--abbrev=0").decode().strip()
@@ -87,13 +91,22 @@ def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this)")
-    root = parser.parse_args(arguments).root
+    parser.add_argument(
+        "--where-possible",
+        action="store_true",
+        help="pass, with a word, where the history was not fetched",
+    )
+    options = parser.parse_args(arguments)
+    root = options.root
     try:
         tag = last_release(root)
         if tag is None:
             print("there is no release yet: nothing to compare with")
             return 0
         broken = compare(root, tag)
+    except NoHistoryError as error:
+        print(f"not compared with the last release: {error}", file=sys.stderr)
+        return 0 if options.where_possible else 2
     except (CompareError, GenerateError) as error:
         print(error, file=sys.stderr)
         return 2

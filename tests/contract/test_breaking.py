@@ -145,3 +145,6 @@ def test_a_clone_without_its_tags_is_not_compared(
     )
     assert compare(tmp_path / "clone") == 2
     assert "shallow" in capsys.readouterr().err
+    arguments = ["--root", str(tmp_path / "clone"), "--where-possible"]
+    assert breaking.main(arguments) == 0
+    assert "not compared" in capsys.readouterr().err
