@@ -31,8 +31,12 @@ class Logger:
 
     def log(self, level: str, event: str, /, **facts: object) -> None:
         """Log at a level named in words."""
-        if logging.getLogger().isEnabledFor(_LEVELS[level]):
+        if self.shows(level):
             getattr(self._inner, level)(event, logger=self._name, **facts)
+
+    def shows(self, level: str) -> bool:
+        """Whether what is logged at a level is kept."""
+        return logging.getLogger().isEnabledFor(_LEVELS[level])
 
     def debug(self, event: str, /, **facts: object) -> None:
         """For whoever looks for a defect."""

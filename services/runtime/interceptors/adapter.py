@@ -38,6 +38,10 @@ class Observer(Protocol):
         """Before the policies."""
         ...
 
+    def on_request(self, call: CallContext, request: Message) -> None:
+        """For each message that the caller sends, before the policies see it."""
+        ...
+
     def on_end(self, call: CallContext, error: BaseException | None) -> None:
         """After the last message, or the error that the caller gets."""
         ...
@@ -116,17 +120,20 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
 
     def _checked(self, call: CallContext, request: Any) -> Any:
         if isinstance(request, Message):
-            for policy in self._policies:
-                policy.on_request(call, request)
+            self._check(call, request)
             return request
         return self._checked_stream(call, request)
+
+    def _check(self, call: CallContext, request: Message) -> None:
+        self._observer.on_request(call, request)
+        for policy in self._policies:
+            policy.on_request(call, request)
 
     async def _checked_stream(
         self, call: CallContext, requests: AsyncIterator[Message]
     ) -> AsyncIterator[Message]:
         async for request in requests:
-            for policy in self._policies:
-                policy.on_request(call, request)
+            self._check(call, request)
             yield request
 
     @contextlib.asynccontextmanager

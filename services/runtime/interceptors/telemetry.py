@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+from google.protobuf.message import Message
 from opentelemetry import metrics
 
 from services.runtime import log
 from services.runtime.context import CallContext
+from services.runtime.contract import redact
 from services.runtime.errors import Code, PlexusError
 from services.runtime.interceptors.adapter import Metadata
 
@@ -29,6 +31,11 @@ class Telemetry:
     def on_start(self, call: CallContext, metadata: Metadata) -> None:
         """Note the time."""
         call.extra["started"] = time.perf_counter()
+
+    def on_request(self, call: CallContext, request: Message) -> None:
+        """Log it for whoever looks for a defect, without its secrets."""
+        if _logger.shows("debug"):
+            _logger.debug("request", method=call.method, message=redact(request))
 
     def on_end(self, call: CallContext, error: BaseException | None) -> None:
         """Record how it went."""
