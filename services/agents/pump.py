@@ -36,17 +36,26 @@ class TextPump:
             self._changed.notify_all()
 
     async def close(self) -> None:
-        """Return when everything is committed.
+        """Return when everything is committed, even to a caller who is cancelled meanwhile.
 
         Raises:
             PlexusError: The log does not take it.
         """
+        closing = asyncio.ensure_future(self._finish())
+        try:
+            await asyncio.wait({closing})
+        except asyncio.CancelledError:
+            # What the model wrote is kept all the same, before whoever cancels reads it.
+            await asyncio.wait({closing})
+            raise
+        if self._error is not None:
+            raise self._error
+
+    async def _finish(self) -> None:
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
         await self._running
-        if self._error is not None:
-            raise self._error
 
     async def _run(self) -> None:
         while True:

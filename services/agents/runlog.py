@@ -64,10 +64,11 @@ class LiveRun:
             for event in self.events[after:]:
                 yield event
                 after = event.sequence
+            if after < len(self.events):
+                continue  # more came while these were on their way
             if self.ended or self._left:
                 return
-            if after >= len(self.events):
-                await news.wait()
+            await news.wait()
 
 
 class RunLog:
@@ -77,10 +78,6 @@ class RunLog:
         self._database = database
         self._writer = writer
         self._live: dict[str, LiveRun] = {}
-
-    def __len__(self) -> int:
-        """How many runs this process carries."""
-        return len(self._live)
 
     def open(self, run: Run, events: Sequence[Event]) -> LiveRun:
         """Begin to carry a run that has these events."""
@@ -92,14 +89,6 @@ class RunLog:
         """Stop carrying a run, ended or not."""
         self._live.pop(live.run.run_id, None)
         live.leave()
-
-    def live(self, run_id: str) -> LiveRun | None:
-        """The run, if this process carries it."""
-        return self._live.get(run_id)
-
-    def all_live(self) -> list[LiveRun]:
-        """Every run that this process carries."""
-        return list(self._live.values())
 
     async def append(self, live: LiveRun, *happenings: Happening) -> None:
         """Keep what happened, then show it.

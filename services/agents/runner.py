@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 _MAX_OUTPUT = 1_000_000
 # Counts differ between vocabularies by some percent; this share of a window is left unused.
 _MARGIN = 0.1
+# The most that history gives at a time, in tokens.
+_MAX_WINDOW = 2_000_000
 # The answer's share of the window.
 _ANSWER_SHARE = 0.25
 # What may be over in a moment.
@@ -77,7 +79,9 @@ class Carrier:
                     self.stop(_TOO_LONG)
                     await asyncio.wait({self._answer})
             finally:
-                self._answer.cancel()
+                if not self._answer.done():
+                    self._answer.cancel()
+                    await asyncio.wait({self._answer})
         await self._runner.end(self.live, self._last())
 
     def _last(self) -> Last:
@@ -132,7 +136,7 @@ class Runner:
         if not window:
             raise NotFound(f"No provider serves the model {agent.model}.", reason="UNKNOWN_MODEL")
         usable = int(window * (1 - _MARGIN - _ANSWER_SHARE))
-        return max(1, usable - tokens.at_most(agent.instructions))
+        return min(max(1, usable - tokens.at_most(agent.instructions)), _MAX_WINDOW)
 
     async def _write(
         self, live: LiveRun, agent: Agent, conversation: Sequence[Said]
@@ -166,13 +170,22 @@ class Runner:
         raise AssertionError("an answer ends in a finish or an error")
 
     async def end(self, live: LiveRun, last: Last) -> None:
-        """Keep the answer in history, then the last event, however long the store refuses."""
+        """Keep input and answer in history, then the last event, however long the store refuses.
+
+        An answer that history has whole already, from before a crash, makes the run complete.
+        """
         ending = last.ending
         try:
-            await self._patiently(lambda: self._keep_output(live, ending), len(_RETRY_SECONDS))
+            await self._patiently(lambda: self._keep_input(live), len(_RETRY_SECONDS))
+            whole = await self._patiently(
+                lambda: self._keep_output(live, ending), len(_RETRY_SECONDS)
+            )
+            if whole and not isinstance(ending, Completed):
+                ending = Completed(live.run.output_message_id, truncated=False)
         except PlexusError as error:
             _logger.warning("answer_not_in_history", run=live.run.run_id, error=repr(error))
-            ending = Failed(error.reason, "The answer could not be added to the session.")
+            if isinstance(ending, Completed):
+                ending = Failed(error.reason, "The answer could not be added to the session.")
         usage = (last.usage,) if last.usage else ()
         await self._patiently(lambda: self._runs.append(live, *usage, ending))
 
@@ -189,17 +202,6 @@ class Runner:
             run_id=run.run_id,
             partial=not whole,
         )
-
-    async def recover(self, live: LiveRun) -> None:
-        """End a run that an earlier process left: as whole if its answer was, else as cut off."""
-        whole = False
-        try:
-            await self._patiently(lambda: self._keep_input(live))
-            whole = await self._patiently(lambda: self._keep_output(live, INTERRUPTED))
-        except PlexusError as error:
-            _logger.warning("answer_not_in_history", run=live.run.run_id, error=repr(error))
-        whole_answer = Completed(live.run.output_message_id, truncated=False)
-        await self.end(live, Last(whole_answer if whole else INTERRUPTED))
 
     async def _patiently(self, work: Callable[[], Awaitable[_T]], tries: int = 0) -> _T:
         """Do something that may be repeated until it succeeds, or some number of times.

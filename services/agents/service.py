@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from services.agents import store
 from services.agents.domain import (
@@ -21,16 +22,17 @@ from services.agents.domain import (
 )
 from services.agents.ports import History
 from services.agents.runlog import LiveRun, RunLog
-from services.agents.runner import INTERRUPTED, Carrier, Runner
+from services.agents.runner import INTERRUPTED, Carrier, Last, Runner
 from services.agents.settings import AgentsSettings
-from services.runtime import clock, paging
+from services.runtime import clock, log, paging
 from services.runtime.context import CallContext, Principal, acting_as, current, mesh_principal
 from services.runtime.db import Database
-from services.runtime.errors import ResourceExhausted, Unavailable
+from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
 from services.runtime.groups import GroupWriter
 from services.runtime.ids import new_id
 from services.runtime.tasks import Tasks
 
+_logger = log.get(__name__)
 _RECOVERIES = 16
 _ENDING_SECONDS = 2.0
 
@@ -72,7 +74,8 @@ class AgentsService:
         self._history = history
         self._tasks = tasks
         self._carriers: dict[str, Carrier] = {}
-        self._work: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Task[Any]] = set()
+        self._accepting = 0
         self._draining = False
 
     async def agent(self, tenant_id: str, agent_id: str) -> Agent:
@@ -133,7 +136,6 @@ class AgentsService:
         agent = await self.agent(who.tenant_id, asked.agent_id)
         if asked.session_id:
             await self._history.require_session(asked.session_id)
-        self._require_room()
         run = Run(
             run_id=new_id("run"),
             tenant_id=who.tenant_id,
@@ -149,24 +151,24 @@ class AgentsService:
             create_time=clock.now(),
             end_time=None,
         )
-        # Shielded: a caller who goes away now must not leave an accepted run that nobody carries.
-        return await asyncio.shield(
-            asyncio.ensure_future(self._accept(run, agent, asked, current()))
-        )
-
-    def _require_room(self) -> None:
+        # Of its own: whoever goes away now must not leave an accepted run that nobody carries.
+        # A drain waits for it as for the run that it becomes.
         if self._draining:
             raise Unavailable("This process is about to end. Try again.", retry_after=1)
-        if len(self._carriers) >= self._settings.max_runs:
-            raise ResourceExhausted(
-                "Too many runs are under way. Try again.",
-                metadata={"limit": "max_runs"},
-                retry_after=1,
-            )
+        accepting = asyncio.create_task(self._accept(run, agent, asked, current()))
+        self._work.add(accepting)
+        accepting.add_done_callback(self._work.discard)
+        return await asyncio.shield(accepting)
 
     async def _accept(self, run: Run, agent: Agent, asked: Asked, cause: CallContext) -> Run:
         new = NewRun(run, asked.idempotency_key, asked.digest)
-        accepted = await self._writer.submit(new)
+        if len(self._carriers) + self._accepting >= self._settings.max_runs:
+            return await self._repeated(new)
+        self._accepting += 1
+        try:
+            accepted = await self._writer.submit(new)
+        finally:
+            self._accepting -= 1
         if accepted.run_id == run.run_id:
             live = self._runs.open(run, [new.started])
             carrier = self._carriers[run.run_id] = Carrier(live, agent, self._runner)
@@ -175,11 +177,28 @@ class AgentsService:
             work.add_done_callback(self._work.discard)
         return accepted
 
+    async def _repeated(self, new: NewRun) -> Run:
+        """With no room for another run, a repeated key still gives the first one."""
+        async with self._database.read() as connection:
+            found = await store.find_repeated(connection, new)
+        if found is None:
+            raise ResourceExhausted(
+                "Too many runs are under way. Try again.",
+                metadata={"limit": "max_runs"},
+                retry_after=1,
+            )
+        if isinstance(found, PlexusError):
+            raise found
+        return found
+
     async def _carry(self, carrier: Carrier, cause: CallContext) -> None:
         run = carrier.live.run
         try:
             with acting_as(mesh_principal(run.tenant_id, run.user_id), cause):
                 await carrier.carry(self._settings.run_seconds)
+        except Exception as error:
+            _logger.error("run_lost_its_way", run=run.run_id, exc_info=error)
+            self._tasks.start(f"rescue {run.run_id}", self.recover([run]))
         finally:
             del self._carriers[run.run_id]
             self._runs.close(carrier.live)
@@ -209,7 +228,7 @@ class AgentsService:
         run = await self._runs.run(who.tenant_id, run_id)
         carrier = self._carriers.get(run_id)
         if carrier is not None:
-            carrier.stop(Cancelled(cancelled_by=who.user_id))
+            carrier.stop(Cancelled(cancelled_by=who.actor_id))
         async for _ in self._runs.watch(who.tenant_id, run_id, run.last_sequence):
             pass
         return await self._runs.run(who.tenant_id, run_id)
@@ -232,7 +251,9 @@ class AgentsService:
         found: list[Run] = []
         while True:
             async with self._database.read() as connection:
-                page = await store.list_running(connection, found[-1].run_id if found else "", 500)
+                page = await store.list_running(
+                    connection, found[-1].session_id if found else "", 500
+                )
             if not page:
                 return found
             found += page
@@ -244,10 +265,18 @@ class AgentsService:
         async def one(run: Run) -> None:
             async with slots:
                 with acting_as(mesh_principal(run.tenant_id, run.user_id)):
-                    live: LiveRun = self._runs.open(run, await self._runs.stored(run))
-                    try:
-                        await self._runner.recover(live)
-                    finally:
-                        self._runs.close(live)
+                    await self._end_from_store(run)
 
-        await asyncio.gather(*map(one, runs))
+        ended = await asyncio.gather(*map(one, runs), return_exceptions=True)
+        for run, error in zip(runs, ended, strict=True):
+            if isinstance(error, Exception):
+                _logger.error("run_not_recovered", run=run.run_id, exc_info=error)
+
+    async def _end_from_store(self, run: Run) -> None:
+        """End a run as far as its stored events go, unless its last one is among them."""
+        live: LiveRun = self._runs.open(run, await self._runs.stored(run))
+        try:
+            if not live.ended:
+                await self._runner.end(live, Last(INTERRUPTED))
+        finally:
+            self._runs.close(live)

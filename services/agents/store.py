@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, insert, select, update
+from sqlalchemy import Row, and_, insert, select, text, update
 
 from services.agents.domain import (
     Agent,
@@ -86,18 +86,31 @@ async def insert_runs(
     return [await _insert_run(connection, each) for each in batch]
 
 
+async def find_repeated(connection: Connection, new: NewRun) -> Run | PlexusError | None:
+    """The first run under a new one's key, a refusal if that was another request, or None."""
+    if not new.idempotency_key:
+        return None
+    same_key = and_(
+        runs.c.tenant_id == new.run.tenant_id,
+        runs.c.user_id == new.run.user_id,
+        runs.c.idempotency_key == new.idempotency_key,
+    )
+    row = (await connection.execute(select(runs).where(same_key))).one_or_none()
+    if row is None:
+        return None
+    return _run(row) if row.digest == new.digest else key_reused()
+
+
 async def _insert_run(connection: Connection, new: NewRun) -> Run | PlexusError:
     run = new.run
-    if new.idempotency_key:
-        same_key = and_(
-            runs.c.tenant_id == run.tenant_id,
-            runs.c.user_id == run.user_id,
-            runs.c.idempotency_key == new.idempotency_key,
-        )
-        row = (await connection.execute(select(runs).where(same_key))).one_or_none()
-        if row is not None:
-            return _run(row) if row.digest == new.digest else key_reused()
-    under_way = and_(runs.c.session_id == run.session_id, runs.c.state == int(RunState.RUNNING))
+    repeated = await find_repeated(connection, new)
+    if repeated is not None:
+        return repeated
+    under_way = and_(
+        runs.c.tenant_id == run.tenant_id,
+        runs.c.session_id == run.session_id,
+        runs.c.state == int(RunState.RUNNING),
+    )
     row = (await connection.execute(select(runs).where(under_way))).one_or_none()
     if row is not None:
         return session_busy(row.run_id)
@@ -138,11 +151,15 @@ async def get_run(connection: Connection, tenant_id: str, run_id: str) -> Run:
 
 
 async def list_running(connection: Connection, after: str, limit: int) -> list[Run]:
-    """Runs of every tenant that have not ended, by id, after one of them."""
+    """Runs of every tenant that have not ended, by session, after one of them.
+
+    A session has one at most, and the index that sees to that serves this too.
+    """
+    # Written out, for an index on some rows serves only a query that says it is about those.
     query = (
         select(runs)
-        .where(runs.c.state == int(RunState.RUNNING), runs.c.run_id > after)
-        .order_by(runs.c.run_id)
+        .where(text("state = 1"), runs.c.session_id > after)
+        .order_by(runs.c.session_id)
         .limit(limit)
     )
     return [_run(row) for row in await connection.execute(query)]

@@ -30,6 +30,11 @@ class Principal:
     mesh: bool = False
 
     @property
+    def actor_id(self) -> str:
+        """Who did it, for records: an API key's id, else the user's."""
+        return self.credential_id if self.credential_id.startswith("key_") else self.user_id
+
+    @property
     def role(self) -> int:
         """The highest role."""
         return max(self.roles, default=0)

@@ -13,7 +13,7 @@ from services.identity.domain import (
     normalise_email,
     update_is_done,
 )
-from services.identity.service.audit import actor_id, record
+from services.identity.service.audit import record
 from services.identity.service.passwords import Passwords
 from services.identity.settings import IdentitySettings
 from services.runtime import clock
@@ -92,7 +92,7 @@ class Accounts:
                 Action.USER_UPDATE,
                 tenant_id=user.tenant_id,
                 subject_id=user.user_id,
-                actor=actor_id(principal),
+                actor=principal.actor_id,
             )
             return await _user(connection, principal)
 

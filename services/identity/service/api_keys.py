@@ -15,7 +15,7 @@ from services.identity.domain import (
     api_key_expiry,
     api_key_roles,
 )
-from services.identity.service.audit import actor_id, is_api_key, record
+from services.identity.service.audit import is_api_key, record
 from services.identity.service.signing import SigningKeys
 from services.runtime import clock
 from services.runtime.context import Principal
@@ -67,7 +67,7 @@ class ApiKeys:
                 Action.API_KEY_CREATE,
                 tenant_id=key.tenant_id,
                 subject_id=key.api_key_id,
-                actor=actor_id(principal),
+                actor=principal.actor_id,
             )
         return key, token
 
@@ -100,7 +100,7 @@ class ApiKeys:
                 Action.API_KEY_DELETE,
                 tenant_id=key.tenant_id,
                 subject_id=key.api_key_id,
-                actor=actor_id(principal),
+                actor=principal.actor_id,
             )
 
 

@@ -15,11 +15,6 @@ def is_api_key(principal: Principal) -> bool:
     return principal.credential_id.startswith(f"{API_KEY_PREFIX}_")
 
 
-def actor_id(principal: Principal) -> str:
-    """Who is behind a call: the API key where there is one, else the user."""
-    return principal.credential_id if is_api_key(principal) else principal.user_id
-
-
 async def record(
     connection: Connection,
     action: Action,

@@ -15,6 +15,7 @@ from services.agents.domain import (
     Event,
     Failed,
     Happening,
+    Run,
     RunState,
     Started,
     TextDelta,
@@ -37,7 +38,6 @@ from services.runtime.errors import (
     Unavailable,
 )
 from tests.services.agents.conftest import ALICE, BOB, Desk
-from tests.services.agents.scripted import ScriptedModels
 
 
 def assert_grammar(events: list[Event]) -> None:
@@ -139,6 +139,61 @@ async def test_a_cancel_at_any_moment_leaves_a_whole_stream(desk: Desk) -> None:
         events = await desk.events(run)
         assert_grammar(events)
         assert events == await desk.runs.stored(run)
+        # What the stream gave is what the session has, and the question always is there.
+        texts = [
+            (said.text, partial)
+            for session, said, partial in desk.history.kept.values()
+            if session == run.session_id
+        ]
+        text = text_of(events)
+        whole = isinstance(events[-1].happening, Completed)
+        assert texts == [("hi", False)] + ([(text, not whole)] if text else [])
+
+
+async def test_a_slow_watcher_gets_everything(desk: Desk) -> None:
+    desk.models.steps = tuple(step for n in range(30) for step in (f"w{n} ", 0.001))
+    run = await desk.ask()
+    seen = []
+    async for event in desk.service.watch("ten_a", run.run_id, 0):
+        seen.append(event)
+        await asyncio.sleep(0.01)
+    assert_grammar(seen)
+    assert seen == await desk.runs.stored(run)
+
+
+async def test_a_cancel_while_the_log_is_slow_keeps_what_was_written(desk: Desk) -> None:
+    desk.models.steps = ("A", 0.01, "B", "C")
+    append = desk.runs.append
+
+    async def slowly(live: LiveRun, *happenings: Happening) -> None:
+        if isinstance(happenings[0], TextDelta):
+            await asyncio.sleep(0.1)
+        await append(live, *happenings)
+
+    desk.runs.append = slowly  # type: ignore[method-assign]
+    run = await desk.ask()
+    while not desk.models.stopped.is_set():
+        await asyncio.sleep(0.001)
+    ended = await desk.service.cancel(ALICE, run.run_id)
+    assert ended.output == "ABC"
+    assert desk.history.answers() == [("ABC", True)]
+
+
+async def test_a_run_whose_log_breaks_is_ended_from_what_is_stored(desk: Desk) -> None:
+    append = desk.runs.append
+
+    async def break_once(live: LiveRun, *happenings: Happening) -> None:
+        if isinstance(happenings[-1], Completed):
+            desk.runs.append = append  # type: ignore[method-assign]
+            raise RuntimeError("no PlexusError")
+        await append(live, *happenings)
+
+    desk.runs.append = break_once  # type: ignore[method-assign]
+    run = await desk.ask()
+    events = await desk.events(run)
+    assert_grammar(events)
+    assert isinstance(events[-1].happening, Completed)
+    assert text_of(events) == "Hello there"
 
 
 async def test_a_run_has_a_deadline(desk: Desk) -> None:
@@ -184,10 +239,14 @@ async def test_the_number_of_runs_is_bounded(desk: Desk) -> None:
     desk.settings = AgentsSettings(max_runs=2)
     desk.open()
     desk.models.steps = (30.0,)
-    await desk.ask()
-    await desk.ask()
-    with pytest.raises(ResourceExhausted):
-        await desk.ask()
+    answers = await asyncio.gather(
+        *(desk.ask(key=f"k{n}") for n in range(20)), return_exceptions=True
+    )
+    runs = [each for each in answers if not isinstance(each, BaseException)]
+    assert len(runs) == 2
+    assert {type(each) for each in answers} == {Run, ResourceExhausted}
+    # There is always room to hear again what was asked before.
+    assert (await desk.ask(key="k0")).run_id == runs[0].run_id
 
 
 async def test_another_tenants_run_looks_absent(desk: Desk) -> None:
@@ -376,13 +435,3 @@ async def test_a_model_cannot_run_far_ahead_of_the_log() -> None:
         await asyncio.wait_for(pump.put("y"), 0.05)
     gate.set()
     await pump.close()
-
-
-def test_models_are_scripted_behind_the_same_protocol() -> None:
-    from services.agents.ports import History, Models
-    from tests.services.agents.scripted import ScriptedHistory
-
-    history: History = ScriptedHistory()
-    models: Models = ScriptedModels()
-    assert history
-    assert models
