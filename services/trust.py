@@ -19,6 +19,7 @@ _REFETCH_SECONDS = 1.0
 _REFRESH_SECONDS = 60.0
 # Identity sends something every two seconds; after this long its silence means it is not there.
 _STALE_SECONDS = 30.0
+_SILENCE_SECONDS = 10.0
 
 
 class IdentityTrust:
@@ -79,9 +80,13 @@ class IdentityTrust:
     async def watch(self) -> None:
         """Follow identity's revocations until the stream ends; the caller starts it again."""
         stub = IdentityServiceStub(self._clients.channel("identity"))
-        async for message in stub.WatchRevocations(
-            pb.WatchRevocationsRequest(), wait_for_ready=True
-        ):
+        call = stub.WatchRevocations(pb.WatchRevocationsRequest(), wait_for_ready=True)
+        while True:
+            # A connection that is half open says nothing for ever; one that lives speaks up.
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                message = await call.read()
+            if not isinstance(message, pb.WatchRevocationsResponse):
+                return  # the end of the stream
             if message.complete:
                 self._revoked = {}
             for each in message.revocations:

@@ -45,7 +45,6 @@ class Method:
     role: int
     deadline: float
     retryable: bool
-    streams: bool
 
 
 def read_method(descriptor: MethodDescriptor) -> Method:
@@ -73,7 +72,6 @@ def read_method(descriptor: MethodDescriptor) -> Method:
         role=policy.role,
         deadline=deadline,
         retryable=options.idempotency_level != descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN,
-        streams=bool(descriptor.server_streaming or descriptor.client_streaming),
     )
 
 

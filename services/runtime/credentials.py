@@ -23,7 +23,6 @@ ISSUER = "plexus"
 AUDIENCE = "plexus"
 _MESH_AUDIENCE = "plexus-mesh"
 _ASSERTION_SECONDS = 60
-_LEEWAY_SECONDS = 5
 _CACHE = 10_000
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -100,7 +99,6 @@ class TokenVerifier:
                 issuer=ISSUER,
                 audience=AUDIENCE,
                 # When it was issued proves nothing, and clocks differ by seconds.
-                leeway=_LEEWAY_SECONDS,
                 options={"require": ["exp", "sub", "tid", "jti"], "verify_iat": False},
             )
         except (jwt.PyJWTError, UnicodeError, ValueError) as error:

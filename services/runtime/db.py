@@ -79,6 +79,8 @@ class Database:
 def _engine(url: str, *, size: int, begin: str) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        # What is stored has no place in the log, which is where errors go.
+        hide_parameters=True,
         pool_size=size,
         max_overflow=0,
         pool_timeout=_WAIT_SECONDS,
@@ -126,6 +128,10 @@ def check_file(path: Path) -> None:
     try:
         # Reads the schema and rolls a cut-off transaction back; the whole file would take minutes.
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        raise DatabaseDamaged(
+            f"the database {path} cannot be opened ({error}): see who owns it and what else uses it"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise DatabaseDamaged(
             f"the database {path} is damaged ({error}): put a backup in its place, or move it "

@@ -24,7 +24,6 @@ REASONS = frozenset(
 class Code(IntEnum):
     """google.rpc.Code: what gRPC calls the status."""
 
-    CANCELLED = 1
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
@@ -33,7 +32,6 @@ class Code(IntEnum):
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
     ABORTED = 10
-    UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
     UNAUTHENTICATED = 16
@@ -169,6 +167,8 @@ class Internal(PlexusError):
     """A defect. The message says nothing; the log has the rest under the correlation id."""
 
 
+# A module that is told to stop cancels its calls; whoever asked it may ask another.
+_CANCELLED = 1
 _BY_CODE: dict[int, type[PlexusError]] = {
     kind.code: kind
     for kind in (
@@ -188,4 +188,4 @@ _BY_CODE: dict[int, type[PlexusError]] = {
 
 def kind_of(code: int) -> type[PlexusError]:
     """The class for a status; `Internal` for those that have none."""
-    return _BY_CODE.get(code, Internal)
+    return Unavailable if code == _CANCELLED else _BY_CODE.get(code, Internal)

@@ -40,6 +40,7 @@ class GroupWriter(Generic[Item, Result]):
         self._waiting: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(
             _MAX_WAITING
         )
+        self._stopped = False
 
     async def submit(self, item: Item) -> Result:
         """Store an item; returns when it is committed.
@@ -49,6 +50,8 @@ class GroupWriter(Generic[Item, Result]):
             Unavailable: The database cannot serve now.
             PlexusError: What the store made of the item.
         """
+        if self._stopped:
+            raise Unavailable("This process is stopping. Try again.")
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((item, done))
@@ -63,6 +66,7 @@ class GroupWriter(Generic[Item, Result]):
     async def run(self) -> None:
         """Store until cancelled; whoever waits then gets an error, for nothing of it is certain."""
         group: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._stopped = False
         try:
             while True:
                 group = [await self._waiting.get()]
@@ -70,6 +74,7 @@ class GroupWriter(Generic[Item, Result]):
                     group.append(self._waiting.get_nowait())
                 await self._commit(group)
         finally:
+            self._stopped = True
             while not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
             for _, done in group:
@@ -81,12 +86,16 @@ class GroupWriter(Generic[Item, Result]):
             async with self._database.transaction() as connection:
                 results = await self._store(connection, [item for item, _ in group])
         except Exception as error:  # noqa: BLE001 - goes to everyone who waits
-            if len(group) > 1:
-                # One bad item must not take the others with it.
+            if len(group) > 1 and not isinstance(error, PlexusError):
+                # One bad item must not take the others with it. A store that is away is no item's
+                # fault: then trying each would only make everyone wait for its turn.
                 for each in group:
-                    await self._commit([each])
-            elif not group[0][1].done():
-                group[0][1].set_exception(error)
+                    if not each[1].done():
+                        await self._commit([each])
+                return
+            for _, done in group:
+                if not done.done():
+                    done.set_exception(error)
             return
         for (_, done), result in zip(group, results, strict=True):
             if done.done():

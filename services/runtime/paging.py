@@ -44,6 +44,13 @@ def decode(token: str, /, *kinds: Any) -> tuple[Key, ...] | None:
     except (binascii.Error, ValueError):
         keys = None
     good = isinstance(keys, list) and [type(key) for key in keys] == list(kinds)
-    if not good or any(isinstance(key, int) and abs(key) > _MAX_INTEGER for key in keys):
+    if not good or not all(map(_storable, keys)):
         raise InvalidRequest.field("page_token", "must be a next_page_token of this list")
     return tuple(keys)
+
+
+def _storable(key: Key) -> bool:
+    """Whether a database takes it: 64 bits, and no half of a character."""
+    if isinstance(key, int):
+        return abs(key) <= _MAX_INTEGER
+    return not any("\ud800" <= character <= "\udfff" for character in key)

@@ -81,6 +81,8 @@ class Server:
         await asyncio.to_thread(socket.unlink, missing_ok=True)
         self.grpc.add_insecure_port(f"unix:{socket}")
         self._checks = dict(checks)
+        for service in ("", *checks):  # until the first check says otherwise
+            await self._set(service, good=False)
         await self.grpc.start()
 
     async def watch_health(self) -> None:
