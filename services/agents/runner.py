@@ -22,7 +22,7 @@ from services.agents.pump import TextPump
 from services.agents.runlog import LiveRun, RunLog
 from services.runtime import log, tokens
 from services.runtime.errors import Code, NotFound, PlexusError, ResourceExhausted
-from services.runtime.interceptors.adapter import as_plexus_error
+from services.runtime.status import as_plexus_error
 
 _logger = log.get(__name__)
 _T = TypeVar("_T")

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from plexus.options.v1.options_pb2 import Role
 
@@ -21,6 +21,7 @@ class Principal:
         credential_id: What to revoke to stop it: a token's id.
         roles: Numbers of `plexus.options.v1.Role`.
         mesh: True where a service of this mesh calls on the principal's behalf.
+        login_id: What all tokens of one login share; empty for an API key.
     """
 
     tenant_id: str
@@ -28,6 +29,7 @@ class Principal:
     credential_id: str
     roles: frozenset[int]
     mesh: bool = False
+    login_id: str = ""
 
     @property
     def actor_id(self) -> str:
@@ -49,6 +51,8 @@ class CallContext:
         trace_id: 32 hexadecimal digits, as in W3C `traceparent`.
         principal: Set by the auth interceptor; None on a public RPC.
         deadline: When the answer is due, in the event loop's time; None where nobody waits.
+        method: The RPC's path.
+        started: When it arrived, by the performance counter.
     """
 
     request_id: str
@@ -56,7 +60,7 @@ class CallContext:
     principal: Principal | None = None
     deadline: float | None = None
     method: str = ""
-    extra: dict[str, object] = field(default_factory=dict)
+    started: float = 0.0
 
 
 _current: ContextVar[CallContext | None] = ContextVar("plexus_call", default=None)

@@ -50,7 +50,7 @@ class TokenVerifier:
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._seen: OrderedDict[bytes, tuple[Principal, str, float]] = OrderedDict()
+        self._seen: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         """The caller that a token stands for.
@@ -63,24 +63,33 @@ class TokenVerifier:
         known = self._seen.get(digest)
         if known is None:
             known = self._remember(digest, await self._decode(token))
-        principal, login, expires = known
-        ids = (principal.credential_id, login) if login else (principal.credential_id,)
-        if time.time() >= expires or self._trust.revoked(ids):
+        principal, expires = known
+        if time.time() >= expires:
             self._seen.pop(digest, None)
             raise Unauthenticated(_REFUSED)
+        self.require_unrevoked(principal)
         return principal
 
-    def _remember(
-        self, digest: bytes, claims: Mapping[str, object]
-    ) -> tuple[Principal, str, float]:
+    def require_unrevoked(self, principal: Principal) -> None:
+        """Check again what may change while a token is good.
+
+        Raises:
+            Unauthenticated: The credential, or its whole login, is revoked.
+            Unavailable: Revocations cannot be known now.
+        """
+        if self._trust.revoked((principal.credential_id, principal.login_id)):
+            raise Unauthenticated(_REFUSED)
+
+    def _remember(self, digest: bytes, claims: Mapping[str, object]) -> tuple[Principal, float]:
         names = claims.get("roles")
         principal = Principal(
             tenant_id=str(claims["tid"]),
             user_id=str(claims["sub"]),
             credential_id=str(claims["jti"]),
             roles=role_numbers(names if isinstance(names, list) else []),
+            login_id=str(claims.get("sid", "")),
         )
-        entry = (principal, str(claims.get("sid", "")), float(str(claims["exp"])))
+        entry = (principal, float(str(claims["exp"])))
         self._seen[digest] = entry
         if len(self._seen) > _CACHE:
             self._seen.popitem(last=False)

@@ -16,7 +16,7 @@ from services.runtime.clients import MAX_MESSAGE_BYTES
 from services.runtime.contract import Method
 from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.interceptors.adapter import PolicyInterceptor
-from services.runtime.interceptors.policies import Auth, Deadline, Validation
+from services.runtime.interceptors.policies import ContractPolicies
 from services.runtime.interceptors.telemetry import Telemetry
 
 _logger = log.get(__name__)
@@ -43,7 +43,7 @@ class Server:
             tokens: Verifies callers.
             mesh: Verifies other services of the mesh.
         """
-        policies = (Deadline(methods), Auth(methods, tokens, mesh), Validation())
+        policies = ContractPolicies(methods, tokens, mesh)
         interceptors = [
             PolicyInterceptor(policies, Telemetry()),
             # Inside ours: it knows streams only as generators, and sees verified calls alone.

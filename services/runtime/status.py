@@ -12,7 +12,16 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from services.runtime.errors import REASONS, PlexusError, Violation, kind_of
+from services.runtime import log
+from services.runtime.context import new_request_id
+from services.runtime.errors import (
+    REASONS,
+    DeadlineExceeded,
+    Internal,
+    PlexusError,
+    Violation,
+    kind_of,
+)
 
 DOMAIN = "plexus"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -85,3 +94,19 @@ def remote_errors() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error) from error
+
+
+def as_plexus_error(error: Exception) -> PlexusError:
+    """What the caller gets for an exception; an unexpected one's text goes to the log alone."""
+    if isinstance(error, PlexusError):
+        return error
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("The call took longer than its deadline.")
+    if isinstance(error, grpc.aio.AioRpcError):
+        return from_rpc_error(error)
+    correlation = new_request_id()
+    log.get(__name__).error("unexpected_error", correlation_id=correlation, exc_info=error)
+    return Internal(
+        "Something failed that should not. The operator finds it in the log by its correlation id.",
+        metadata={"correlation_id": correlation},
+    )

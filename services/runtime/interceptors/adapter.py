@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, cast
 
 import grpc
 from google.protobuf.message import Message
 
-from services.runtime import log
 from services.runtime.context import CallContext, new_request_id, serving
-from services.runtime.errors import DeadlineExceeded, Internal, PlexusError
-from services.runtime.status import abort, from_rpc_error
+from services.runtime.errors import PlexusError
+from services.runtime.status import abort, as_plexus_error
 
 Servicing = grpc.aio.ServicerContext[Any, Any]
 Metadata = dict[str, str]
 
 
-class Policy(Protocol):
-    """Something that holds for every RPC. Raising a PlexusError in either hook ends the RPC."""
+class Policies(Protocol):
+    """What holds for every RPC. Raising a PlexusError in a hook ends the RPC."""
+
+    def seconds(self, method: str) -> float:
+        """How long a call may take at most."""
+        ...
 
     async def on_start(self, call: CallContext, metadata: Metadata) -> None:
         """Before the handler; nothing was read yet but the metadata."""
@@ -28,6 +31,10 @@ class Policy(Protocol):
 
     def on_request(self, call: CallContext, request: Message) -> None:
         """For each message that the caller sends."""
+        ...
+
+    def on_reply(self, call: CallContext) -> None:
+        """Before each message of a stream that the caller is sent."""
         ...
 
 
@@ -54,8 +61,8 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
     with a correlation id, and its text goes to the log alone.
     """
 
-    def __init__(self, policies: Sequence[Policy], observer: Observer) -> None:
-        self._policies = tuple(policies)
+    def __init__(self, policies: Policies, observer: Observer) -> None:
+        self._policies = policies
         self._observer = observer
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -114,6 +121,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
                 replies = behaviour(self._checked(call, request), context)
                 async with contextlib.aclosing(cast(Any, replies)):
                     async for reply in replies:
+                        self._policies.on_reply(call)
                         await context.write(reply)
 
         return serve
@@ -126,8 +134,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
 
     def _check(self, call: CallContext, request: Message) -> None:
         self._observer.on_request(call, request)
-        for policy in self._policies:
-            policy.on_request(call, request)
+        self._policies.on_request(call, request)
 
     async def _checked_stream(
         self, call: CallContext, requests: AsyncIterator[Message]
@@ -143,14 +150,15 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
             for key, value in context.invocation_metadata() or ()
             if isinstance(value, str)
         }
-        call = begin_call(method, metadata, context.time_remaining())
+        longest = self._policies.seconds(method)
+        remaining = context.time_remaining()
+        call = begin_call(method, metadata, min(longest, remaining or longest))
         error: BaseException | None = None
         with serving(call):
             self._observer.on_start(call, metadata)
             try:
-                for policy in self._policies:
-                    await policy.on_start(call, metadata)
                 async with asyncio.timeout_at(call.deadline):
+                    await self._policies.on_start(call, metadata)
                     yield call
             except asyncio.CancelledError as cancelled:
                 error = cancelled
@@ -164,32 +172,13 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
                 await abort(context, known)
 
 
-def begin_call(method: str, metadata: Metadata, remaining: float | None) -> CallContext:
-    """The context of a call that just arrived."""
+def begin_call(method: str, metadata: Metadata, seconds: float) -> CallContext:
+    """The context of a call that just arrived and has so many seconds."""
     parts = metadata.get("traceparent", "").split("-")
     trace_id = parts[1] if len(parts) == 4 and len(parts[1]) == 32 else new_request_id()
-    deadline = None
-    if remaining is not None:
-        deadline = asyncio.get_running_loop().time() + remaining
     return CallContext(
         request_id=metadata.get("x-request-id", "")[:64] or new_request_id(),
         trace_id=trace_id,
-        deadline=deadline,
+        deadline=asyncio.get_running_loop().time() + seconds,
         method=method,
-    )
-
-
-def as_plexus_error(error: Exception) -> PlexusError:
-    """What the caller gets for an exception; an unexpected one's text goes to the log alone."""
-    if isinstance(error, PlexusError):
-        return error
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded("The call took longer than its deadline.")
-    if isinstance(error, grpc.aio.AioRpcError):
-        return from_rpc_error(error)
-    correlation = new_request_id()
-    log.get(__name__).error("unexpected_error", correlation_id=correlation, exc_info=error)
-    return Internal(
-        "Something failed that should not. The operator finds it in the log by its correlation id.",
-        metadata={"correlation_id": correlation},
     )

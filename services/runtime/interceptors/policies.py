@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 import protovalidate
@@ -18,23 +17,8 @@ ASSERTION_KEY = "x-plexus-assertion"
 _MAX_VIOLATIONS = 50
 
 
-class Deadline:
-    """No call takes longer than its contract says, whatever its caller asked for."""
-
-    def __init__(self, methods: Mapping[str, Method]) -> None:
-        self._methods = methods
-
-    async def on_start(self, call: CallContext, metadata: Metadata) -> None:
-        """Cap the deadline."""
-        cap = asyncio.get_running_loop().time() + self._methods[call.method].deadline
-        call.deadline = cap if call.deadline is None else min(call.deadline, cap)
-
-    def on_request(self, call: CallContext, request: Message) -> None:
-        """Nothing to do."""
-
-
-class Auth:
-    """Who calls is verified, and may call what the contract lets its roles call."""
+class ContractPolicies:
+    """Deadline, credential, permission and rules of every message, as the contract has them."""
 
     def __init__(
         self, methods: Mapping[str, Method], tokens: TokenVerifier, mesh: MeshSigner
@@ -42,6 +26,11 @@ class Auth:
         self._methods = methods
         self._tokens = tokens
         self._mesh = mesh
+        self._validator = protovalidate.Validator()
+
+    def seconds(self, method: str) -> float:
+        """No call takes longer than its contract says, whatever its caller asked for."""
+        return self._methods[method].deadline
 
     async def on_start(self, call: CallContext, metadata: Metadata) -> None:
         """Verify the credential, then the permission.
@@ -71,19 +60,6 @@ class Auth:
             )
 
     def on_request(self, call: CallContext, request: Message) -> None:
-        """Nothing to do."""
-
-
-class Validation:
-    """No handler sees a message that breaks the contract's rules."""
-
-    def __init__(self) -> None:
-        self._validator = protovalidate.Validator()
-
-    async def on_start(self, call: CallContext, metadata: Metadata) -> None:
-        """Nothing to do."""
-
-    def on_request(self, call: CallContext, request: Message) -> None:
         """Check one message.
 
         Raises:
@@ -98,6 +74,16 @@ class Validation:
         ]
         fields = ", ".join(sorted({each.field for each in violations}))
         raise InvalidRequest(f"The request is not valid: see {fields}.", violations=violations)
+
+    def on_reply(self, call: CallContext) -> None:
+        """A stream ends when its credential is revoked.
+
+        Raises:
+            Unauthenticated: It was.
+            Unavailable: That cannot be known now.
+        """
+        if call.principal is not None and not call.principal.mesh:
+            self._tokens.require_unrevoked(call.principal)
 
 
 def _path(field: object) -> str:
