@@ -124,24 +124,24 @@ async def _serve(settings: Settings) -> None:
         check_port(settings.host, settings.port)
         tasks = Tasks()
         outer.push_async_callback(gateway.stop, _GATEWAY_GRACE)
+        identity = await outer.enter_async_context(_identity(settings))
         outer.push_async_callback(tasks.stop)
         _progress("modules", ", ".join(MODULES))
         async with serve(settings):
-            async with _identity(settings) as identity:
-                await _write_keys(identity, settings)
-                tasks.keep_running("gateway.keys", lambda: _follow_keys(identity, settings))
-                _progress("gateway", f"Envoy on {settings.host}:{settings.port}")
-                await gateway.start()
-                ready = asyncio.create_task(gateway.wait_ready(_READY_SECONDS))
-                stopped = asyncio.create_task(stop.wait())
-                await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if ready.done():
-                    ready.result()
-                    tasks.keep_running("gateway", lambda: _keep_up(gateway))
-                    tasks.keep_running("gateway.logs", lambda: _rotate(gateway))
-                    _welcome(settings, time.perf_counter() - began)
-                ready.cancel()
-                await stopped
+            await _write_keys(identity, settings)
+            tasks.keep_running("gateway.keys", lambda: _follow_keys(identity, settings))
+            _progress("gateway", f"Envoy on {settings.host}:{settings.port}")
+            await gateway.start()
+            ready = asyncio.create_task(gateway.wait_ready(_READY_SECONDS))
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({ready, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                ready.result()
+                tasks.keep_running("gateway", lambda: _keep_up(gateway))
+                tasks.keep_running("gateway.logs", lambda: _rotate(gateway))
+                _welcome(settings, time.perf_counter() - began)
+            ready.cancel()
+            await stopped
             _say("\nStopping: letting calls finish…")
     _say("Stopped. Everything that was acknowledged is kept.")
 

@@ -13,4 +13,4 @@ class AgentsSettings(PlexusSettings):
     max_runs: int = Field(
         1000, ge=1, le=100_000, description="How many runs one process carries at a time."
     )
-    run_seconds: float = Field(600, gt=0, le=86_400, description="How long a run may take.")
+    run_seconds: float = Field(600, gt=0, le=600, description="How long a run may take.")

@@ -56,6 +56,11 @@ class NewMessage:
     partial: bool
     time: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of the text in UTF-8."""
+        return len(self.text.encode())
+
 
 def title_of(text: str) -> str:
     """A session's title: the beginning of its first message, on one line."""

@@ -6,14 +6,14 @@ import asyncio
 
 from services.history import store
 from services.history.domain import Message, NewMessage, Session
-from services.history.window import BYTES_PER_TOKEN, fit
+from services.history.window import BYTES_PER_TOKEN, fit, within
 from services.runtime import paging, tokens
 from services.runtime.db import Database
 from services.runtime.groups import GroupWriter
 
 _MAX_WINDOW = 1_000
-_WINDOW_PAGE = 100
-_MAX_PAGE_CHARACTERS = 2_000_000
+_MAX_WINDOW_BYTES = 8_000_000
+_MAX_PAGE_BYTES = 2_000_000
 
 
 class HistoryService:
@@ -66,19 +66,18 @@ class HistoryService:
         """
         limit = paging.page_size(size)
         after = paging.decode(token, int)
+        start = after[0] if after else 0
         async with self._database.read() as connection:
             await store.get_session(connection, tenant_id, session_id)
-            found = await store.list_messages(
-                connection, tenant_id, session_id, after[0] if after else 0, limit + 1
+            sizes = await store.list_sizes(
+                connection, tenant_id, session_id, after=start, limit=limit + 1
             )
-        page: list[Message] = []
-        characters = 0
-        for message in found[:limit]:
-            characters += len(message.text)
-            if page and characters > _MAX_PAGE_CHARACTERS:
-                break
-            page.append(message)
-        return page, paging.encode((page[-1].place,)) if len(page) < len(found) else ""
+            count = within(sizes[:limit], _MAX_PAGE_BYTES)
+            if not count:
+                return [], ""
+            last = sizes[count - 1][0]
+            page = await store.get_messages(connection, tenant_id, session_id, start + 1, last)
+        return page, paging.encode((last,)) if count < len(sizes) else ""
 
     async def window(
         self, tenant_id: str, session_id: str, max_tokens: int
@@ -88,22 +87,16 @@ class HistoryService:
         Raises:
             NotFound: This tenant has no such session.
         """
-        candidates: list[Message] = []
-        size = 0
         async with self._database.read() as connection:
             session = await store.get_session(connection, tenant_id, session_id)
-            before = session.message_count + 1
-            while before > 1 and len(candidates) < _MAX_WINDOW:
-                page = await store.list_newest(
-                    connection, tenant_id, session_id, before, _WINDOW_PAGE
-                )
-                candidates += page
-                before = page[-1].place
-                size += sum(tokens.at_most(message.text) for message in page)
-                if size > max_tokens * BYTES_PER_TOKEN:
-                    break
-        if size <= max_tokens:
-            chosen = candidates[::-1]
-        else:
-            chosen = await asyncio.to_thread(fit, candidates, max_tokens, tokens.count)
-        return chosen, session.message_count - len(chosen)
+            sizes = await store.newest_sizes(connection, tenant_id, session_id, _MAX_WINDOW)
+            # No text is longer than this in that many tokens, so none but these are looked at.
+            count = within(sizes, min(max_tokens * BYTES_PER_TOKEN, _MAX_WINDOW_BYTES))
+            if not count:
+                return [], 0
+            found = await store.get_messages(
+                connection, tenant_id, session_id, sizes[count - 1][0], sizes[0][0]
+            )
+        if sum(size for _, size in sizes[:count]) > max_tokens:
+            found = await asyncio.to_thread(fit, found[::-1], max_tokens, tokens.count)
+        return found, session.message_count - len(found)

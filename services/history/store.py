@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, insert, or_, select, update
 
 from services.history.domain import Author, Message, NewMessage, Session, title_of
 from services.history.tables import messages, sessions
@@ -70,6 +70,7 @@ async def _append_one(connection: Connection, new: NewMessage) -> Message | Plex
             tenant_id=new.tenant_id,
             author=int(message.author),
             text=message.text,
+            size=new.size,
             run_id=message.run_id,
             partial=message.partial,
             place=place,
@@ -114,36 +115,41 @@ async def list_sessions(
     return [_session(row) for row in await connection.execute(query.limit(limit))]
 
 
-async def list_messages(
-    connection: Connection, tenant_id: str, session_id: str, after: int, limit: int
+async def list_sizes(
+    connection: Connection, tenant_id: str, session_id: str, *, after: int = 0, limit: int
+) -> list[tuple[int, int]]:
+    """The places of a session's messages after one, and the bytes of their texts, oldest first."""
+    query = _sizes(tenant_id, session_id).where(messages.c.place > after)
+    rows = await connection.execute(query.order_by(messages.c.place).limit(limit))
+    return [(row.place, row.size) for row in rows]
+
+
+async def newest_sizes(
+    connection: Connection, tenant_id: str, session_id: str, limit: int
+) -> list[tuple[int, int]]:
+    """The places of a session's messages and the bytes of their texts, newest first."""
+    query = _sizes(tenant_id, session_id).order_by(messages.c.place.desc()).limit(limit)
+    return [(row.place, row.size) for row in await connection.execute(query)]
+
+
+def _sizes(tenant_id: str, session_id: str) -> Select[tuple[int, int]]:
+    return select(messages.c.place, messages.c.size).where(
+        messages.c.tenant_id == tenant_id, messages.c.session_id == session_id
+    )
+
+
+async def get_messages(
+    connection: Connection, tenant_id: str, session_id: str, first: int, last: int
 ) -> list[Message]:
-    """A session's messages after a place, oldest first."""
+    """A session's messages from one place to another, both included, oldest first."""
     query = (
         select(messages)
         .where(
             messages.c.tenant_id == tenant_id,
             messages.c.session_id == session_id,
-            messages.c.place > after,
+            messages.c.place.between(first, last),
         )
         .order_by(messages.c.place)
-        .limit(limit)
-    )
-    return [_message(row) for row in await connection.execute(query)]
-
-
-async def list_newest(
-    connection: Connection, tenant_id: str, session_id: str, before: int, limit: int
-) -> list[Message]:
-    """A session's messages before a place, newest first."""
-    query = (
-        select(messages)
-        .where(
-            messages.c.tenant_id == tenant_id,
-            messages.c.session_id == session_id,
-            messages.c.place < before,
-        )
-        .order_by(messages.c.place.desc())
-        .limit(limit)
     )
     return [_message(row) for row in await connection.execute(query)]
 

@@ -27,6 +27,7 @@ messages = Table(
     Column("tenant_id", String(64), nullable=False),
     Column("author", Integer, nullable=False),
     Column("text", Text, nullable=False),
+    Column("size", Integer, nullable=False),
     Column("run_id", String(64), nullable=False),
     Column("partial", Boolean, nullable=False),
     Column("create_time", BigInteger, nullable=False),

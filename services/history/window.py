@@ -22,3 +22,13 @@ def fit(
             break
         chosen.append(message)
     return chosen[::-1]
+
+
+def within(sizes: Sequence[tuple[int, int]], max_bytes: int) -> int:
+    """How many of some messages, by place and size, fit together: at least one if there is one."""
+    spent = 0
+    for index, (_, size) in enumerate(sizes):
+        spent += size
+        if index and spent > max_bytes:
+            return index
+    return len(sizes)

@@ -33,7 +33,7 @@ class LlmSettings(PlexusSettings):
         "", max_length=190, description="The model's name there; required with `PLEXUS_LLM_URL`."
     )
     llm_context_window: int = Field(
-        128_000, ge=256, le=100_000_000, description="Tokens that its request and answer share."
+        128_000, ge=256, le=10_000_000, description="Tokens that its request and answer share."
     )
     llm_max_concurrency: int = Field(
         32,

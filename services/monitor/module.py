@@ -14,7 +14,8 @@ from services.runtime.module import ModuleContext
 
 @asynccontextmanager
 async def build(ctx: ModuleContext) -> AsyncIterator[None]:
-    """Register the servicer."""
+    """Register the servicer and begin to watch."""
     watch = HealthWatch({name: ctx.clients.channel(name) for name in ctx.clients.modules})
+    ctx.tasks.keep_running("monitor.health", watch.follow)
     add_MonitorServiceServicer_to_server(MonitorServicer(watch), ctx.server)
     yield

@@ -33,40 +33,50 @@ class ModuleHealth:
 
 
 class HealthWatch:
-    """Watches every module for as long as somebody looks."""
+    """Watches each module once, however many look."""
 
     def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
         self._channels = channels
+        self._known: dict[str, ModuleHealth] = {}
+        self._changed = asyncio.Condition()
 
     async def changes(self) -> AsyncGenerator[ModuleHealth, None]:
         """Each module's health, then each change, and a sign of life when nothing changes."""
-        news: asyncio.Queue[ModuleHealth] = asyncio.Queue(maxsize=1000)
+        told: dict[str, ModuleHealth] = {}
+        last: ModuleHealth | None = None
+        while True:
+            news = [each for each in self._known.values() if told.get(each.module) != each]
+            if not news and last is not None:
+                news = [last]
+            for last in news:
+                told[last.module] = last
+                yield last
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_QUIET_SECONDS), self._changed:
+                    await self._changed.wait_for(lambda: self._known != told)
+
+    async def follow(self) -> None:
+        """Keep what is known true, until cancelled."""
         watchers = [
-            asyncio.create_task(self._watch(module, channel, news))
+            asyncio.create_task(self._follow_one(module, channel))
             for module, channel in self._channels.items()
         ]
         try:
-            last = await news.get()
-            yield last
-            while True:
-                with suppress(TimeoutError):
-                    last = await asyncio.wait_for(news.get(), _QUIET_SECONDS)
-                yield last
+            await asyncio.gather(*watchers)
         finally:
             for watcher in watchers:
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
 
-    async def _watch(
-        self, module: str, channel: grpc.aio.Channel, news: asyncio.Queue[ModuleHealth]
-    ) -> None:
-        known: ModuleStatus.ValueType | None = None
+    async def _follow_one(self, module: str, channel: grpc.aio.Channel) -> None:
         service = f"plexus.{module}.v1.{module.capitalize()}Service"
         while True:
             async for status in _statuses(channel, service):
-                if status != known:
-                    known = status
-                    await news.put(ModuleHealth(module, status, clock.now()))
+                known = self._known.get(module)
+                if known is None or known.status != status:
+                    async with self._changed:
+                        self._known[module] = ModuleHealth(module, status, clock.now())
+                        self._changed.notify_all()
             await asyncio.sleep(_RETRY_SECONDS)
 
 

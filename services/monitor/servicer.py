@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from plexus.monitor.v1 import monitor_service_pb2 as pb
 from plexus.monitor.v1.monitor_service_pb2_grpc import MonitorServiceServicer
@@ -22,9 +23,10 @@ class MonitorServicer(MonitorServiceServicer):
         self, request: pb.WatchHealthRequest, context: Servicing
     ) -> AsyncIterator[pb.WatchHealthResponse]:
         """See the contract."""
-        async for change in self._watch.changes():
-            yield pb.WatchHealthResponse(
-                module_name=change.module,
-                status=change.status,
-                since_time=clock.to_timestamp(change.since),
-            )
+        async with aclosing(self._watch.changes()) as changes:
+            async for change in changes:
+                yield pb.WatchHealthResponse(
+                    module_name=change.module,
+                    status=change.status,
+                    since_time=clock.to_timestamp(change.since),
+                )

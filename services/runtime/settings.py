@@ -43,7 +43,7 @@ class Settings(PlexusSettings):
         4_194_304, ge=1024, le=16_777_216, description="The largest request body."
     )
     drain_seconds: float = Field(
-        10.0, ge=0, le=600, description="How long a stop waits for calls under way."
+        10.0, ge=0, le=600, description="How long a stop waits for runs under way."
     )
     otlp_endpoint: str = Field(
         "", description="Where traces and metrics go (OTLP over gRPC); empty: nowhere."

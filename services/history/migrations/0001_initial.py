@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String(64), nullable=False),
         sa.Column("author", sa.Integer, nullable=False),
         sa.Column("text", sa.Text, nullable=False),
+        sa.Column("size", sa.Integer, nullable=False),
         sa.Column("run_id", sa.String(64), nullable=False),
         sa.Column("partial", sa.Boolean, nullable=False),
         sa.Column("create_time", sa.BigInteger, nullable=False),

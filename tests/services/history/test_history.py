@@ -78,6 +78,22 @@ async def test_messages_come_back_in_order_page_by_page(stub: HistoryServiceStub
         assert (session.title, session.message_count, session.user_id) == ("text 0", 7, "usr_1")
 
 
+async def test_a_page_of_large_messages_ends_early(stub: HistoryServiceStub) -> None:
+    with acting_as(mesh_principal("ten_large", "usr_1")):
+        for n in range(4):
+            await append(stub, "ses_large", f"msg_large{n}", f"{n}" + "語" * 300_000)
+        sizes, token = [], ""
+        while True:
+            page = await stub.ListMessages(
+                pb.ListMessagesRequest(session_id="ses_large", page_token=token)
+            )
+            sizes.append(len(page.messages))
+            token = page.next_page_token
+            if not token:
+                break
+        assert sizes == [2, 2]
+
+
 async def test_appending_again_changes_nothing(stub: HistoryServiceStub) -> None:
     with acting_as(mesh_principal("ten_again", "usr_1")):
         first = await append(stub, "ses_again", "msg_again", "whole")

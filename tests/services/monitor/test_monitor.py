@@ -39,7 +39,9 @@ async def test_every_change_is_told_and_a_dead_module_too(
     servicer, server = health
     await servicer.set(HISTORY, SERVING)
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/h.sock") as channel:
-        changes = HealthWatch({"history": channel}).changes()
+        watch = HealthWatch({"history": channel})
+        following = asyncio.create_task(watch.follow())
+        changes = watch.changes()
         async with asyncio.timeout(10):
             first = await anext(changes)
             assert (first.module, first.status) == ("history", ModuleStatus.MODULE_STATUS_SERVING)
@@ -49,7 +51,12 @@ async def test_every_change_is_told_and_a_dead_module_too(
             assert second.since >= first.since
             await server.stop(0)
             assert (await anext(changes)).status == ModuleStatus.MODULE_STATUS_UNREACHABLE
+            # Whoever comes later is told how things are now.
+            late = watch.changes()
+            assert (await anext(late)).status == ModuleStatus.MODULE_STATUS_UNREACHABLE
         await changes.aclose()
+        await late.aclose()
+        following.cancel()
 
 
 async def test_a_quiet_stream_gives_a_sign_of_life(
@@ -60,9 +67,11 @@ async def test_a_quiet_stream_gives_a_sign_of_life(
     monkeypatch.setattr(service, "_QUIET_SECONDS", 0.05)
     await health[0].set(HISTORY, SERVING)
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/h.sock") as channel:
-        changes = HealthWatch({"history": channel}).changes()
+        watch = HealthWatch({"history": channel})
+        following = asyncio.create_task(watch.follow())
+        changes = watch.changes()
         async with asyncio.timeout(5):
             assert await anext(changes) == await anext(changes)
         await changes.aclose()
-    # Nothing goes on watching for somebody who has left.
-    assert not [task for task in asyncio.all_tasks() if "HealthWatch" in repr(task)]
+        following.cancel()
+        await asyncio.wait({following})
