@@ -150,9 +150,9 @@ def _retries(rpc: Rpc) -> Json:
 
 
 def _utilities(cluster: str, bounds: Bounds) -> list[Json]:
-    """Health for anyone and reflection for callers with a token: gRPC's own services."""
+    """GRPC's own services: a look at health for anyone; what stays open, for callers alone."""
     check = _utility(_HEALTH, "Check", deadline=_HEALTH_SECONDS, public=True)
-    watch = _utility(_HEALTH, "Watch", deadline=bounds.utility_stream_seconds, public=True)
+    watch = _utility(_HEALTH, "Watch", deadline=bounds.utility_stream_seconds, public=False)
     reflect = [
         _utility(name, "ServerReflectionInfo", deadline=_REFLECTION_SECONDS, public=False)
         for name in _REFLECTION

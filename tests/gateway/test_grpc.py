@@ -131,7 +131,10 @@ async def test_health_is_for_anyone_and_reflection_for_callers(edge: Edge) -> No
     health: Any = health_pb2_grpc.HealthStub(edge.channel)
     told = await health.Check(health_pb2.HealthCheckRequest())
     assert told.status == health_pb2.HealthCheckResponse.SERVING
-    async for told in health.Watch(health_pb2.HealthCheckRequest()):
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await health.Watch(health_pb2.HealthCheckRequest()).read()
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    async for told in health.Watch(health_pb2.HealthCheckRequest(), metadata=bearer(edge)):
         assert told.status == health_pb2.HealthCheckResponse.SERVING
         break
     channel: Any = edge.channel

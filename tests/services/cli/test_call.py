@@ -154,7 +154,7 @@ def test_the_list_says_who_may_call() -> None:
 def test_describe_gives_fields_with_comments_and_bounds() -> None:
     done = CliRunner().invoke(plexus, ["call", "llm/Generate", "--describe"])
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert "Deadline 300 s" in lines
+    assert "Deadline 600 s" in lines
     assert "Access models.generate (member and above)" in lines
     assert "Returns a stream of GenerateResponse" in lines
     assert "Example plexus call llm/Generate --json '{\"messages\": [{}]}'" in lines
