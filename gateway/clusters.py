@@ -18,6 +18,9 @@ _ONLY_CHECK_SECONDS = 5
 # A stalled stream may hold this much; a connection sixteen of them.
 STREAM_WINDOW_BYTES = 64 * 1024
 CONNECTION_WINDOW_BYTES = 1024 * 1024
+# What modules may send ahead of callers on one connection: room for every stream's own window, or
+# the callers who do not read would use it up for all.
+UPSTREAM_WINDOW_BYTES = 1024 * 1024 * 1024
 CONNECTION_BUFFER_BYTES = 32 * 1024
 # A small budget turned the loss of a replica into thousands of errors (measured).
 _RETRY_BUDGET_PERCENT = 100
@@ -64,7 +67,7 @@ def _cluster(name: str, endpoints: Sequence[Endpoint], bounds: Bounds) -> Json:
                 explicit_http_config={
                     "http2_protocol_options": {
                         "initial_stream_window_size": STREAM_WINDOW_BYTES,
-                        "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+                        "initial_connection_window_size": UPSTREAM_WINDOW_BYTES,
                     }
                 },
             )

@@ -117,7 +117,9 @@ def token_filter(config: GatewayConfig, keys: str) -> Json:
         "jwt_cache_config": {"jwt_cache_size": _CACHED_TOKENS},
         "payload_in_metadata": CLAIMS.rpartition(":")[2],
         # Said, since the default takes tokens from the query too, where logs keep them.
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "from_headers": [
+            {"name": "authorization", "value_prefix": scheme} for scheme in ("Bearer ", "bearer ")
+        ],
         "local_jwks": {"inline_string": keys},
     }
     either = [{"provider_name": _PROVIDER}, {"allow_missing_or_failed": {}}]

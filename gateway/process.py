@@ -158,7 +158,8 @@ class GatewayProcess:
             with contextlib.suppress(OSError):
                 await self._find_port()
                 status, _ = await ask("GET", HEALTH_PATH, host=self._reach, port=self._port)
-                if status == 200:
+                # Somebody else may answer on the port: our own Envoy must say that it serves there.
+                if status == 200 and await self._listens():
                     return
                 said = "no healthy module behind it"
             await asyncio.sleep(_POLL_SECONDS)
@@ -219,6 +220,9 @@ class GatewayProcess:
         if status != 200:
             raise OSError(f"Envoy answered {status} to {method} {target}")
         return body
+
+    async def _listens(self) -> bool:
+        return "plexus" in await self._admin("GET", "/listeners") and self.pid is not None
 
     async def _find_port(self) -> None:
         if self._port == 0:

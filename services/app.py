@@ -15,7 +15,7 @@ from services.runtime.crypto import MasterKey
 from services.runtime.db import Database
 from services.runtime.module import Build, ModuleContext
 from services.runtime.server import Server
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, unix_target
 from services.runtime.tasks import Tasks
 from services.trust import IdentityTrust
 
@@ -40,11 +40,11 @@ async def serve(settings: Settings, names: Sequence[str] = MODULES) -> AsyncIter
     methods = {path: method for each in policies.values() for path, method in each.items()}
     async with AsyncExitStack() as stack:
         stack.callback(telemetry.configure(settings, "+".join(names)))
-        master = MasterKey.load(settings.directory / "master.key")
-        database = Database(settings.database_url)
+        master = MasterKey.load(settings.master_key)
+        database = Database(settings.database)
         stack.push_async_callback(database.close)
         mesh = MeshSigner(master.derive("mesh"))
-        clients = Clients(dict.fromkeys(MODULES, f"unix:{settings.socket}"), mesh)
+        clients = Clients(dict.fromkeys(MODULES, unix_target(settings.socket)), mesh)
         stack.push_async_callback(clients.close)
         trust = IdentityTrust(clients)
         server = Server(methods, TokenVerifier(trust), mesh)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # isort: off
 # Before grpc: reading the settings also tells grpc how to start.
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, unix_target
 # isort: on
 
 import asyncio
@@ -79,7 +79,12 @@ def _run(settings: Settings) -> int:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
     with _sole_owner(settings):
-        check_file(settings.directory / "plexus.db")
+        check_file(settings.database)
+        if settings.database.exists() and not settings.master_key.exists():
+            raise MasterKeyError(
+                f"{settings.master_key} is missing, and without it the secrets in the database "
+                "cannot be opened: put its backup there"
+            )
         log.configure(settings.log_level, settings.directory / "logs" / "plexus.log")
         import uvloop
 
@@ -184,7 +189,7 @@ def _keys_file(settings: Settings) -> Path:
 
 @asynccontextmanager
 async def _identity(settings: Settings) -> AsyncIterator[IdentityServiceStub]:
-    async with grpc.aio.insecure_channel(f"unix:{settings.socket}") as channel:
+    async with grpc.aio.insecure_channel(unix_target(settings.socket)) as channel:
         yield IdentityServiceStub(channel)
 
 

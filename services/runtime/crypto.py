@@ -7,6 +7,7 @@ rest by AES-256-GCM.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -35,22 +36,30 @@ class MasterKey:
 
     @classmethod
     def load(cls, path: Path) -> MasterKey:
-        """Read the key, or make it on the first start.
+        """Read the key, or make it on the first start; a start that is cut off leaves none.
 
         Raises:
             MasterKeyError: The file is damaged, or others can read it.
         """
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            if path.stat().st_mode & 0o077:
-                raise MasterKeyError(f"others can read {path}: run `chmod 600 {path}`") from None
-            return cls(path.read_bytes())
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(_SIZE))
-            file.flush()
-            os.fsync(file.fileno())
-        return cls(path.read_bytes())
+        if not path.exists():
+            fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(_SIZE))
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(fresh)  # unlike a rename it never replaces a key
+            fresh.unlink()
+        if path.stat().st_mode & 0o077:
+            raise MasterKeyError(f"others can read {path}: run `chmod 600 {path}`")
+        key = path.read_bytes()
+        if len(key) != _SIZE:
+            raise MasterKeyError(
+                f"the master key {path} is damaged: put its backup in its place, since what it "
+                "sealed cannot be opened without it"
+            )
+        return cls(key)
 
     def derive(self, label: str) -> bytes:
         """32 bytes for one use."""

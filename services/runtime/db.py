@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -32,9 +32,9 @@ class DatabaseDamaged(Exception):
 class Database:
     """One database for a process."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare to connect to SQLAlchemy's URL of an SQLite file."""
-        self.url = make_url(url)
+    def __init__(self, file: Path) -> None:
+        """Prepare to open an SQLite file, which is made if it is not there."""
+        url = URL.create("sqlite+aiosqlite", database=str(file))
         self._writer = _engine(url, size=1, begin="BEGIN IMMEDIATE")
         self._reader = _engine(url, size=_READERS, begin="BEGIN")
 
@@ -76,7 +76,7 @@ class Database:
         await self._writer.dispose()
 
 
-def _engine(url: str, *, size: int, begin: str) -> AsyncEngine:
+def _engine(url: URL, *, size: int, begin: str) -> AsyncEngine:
     engine = create_async_engine(
         url,
         # What is stored has no place in the log, which is where errors go.
@@ -124,8 +124,9 @@ def check_file(path: Path) -> None:
     """
     if not path.exists():
         return
-    connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
+    connection = None
     try:
+        connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
         # Reads the schema and rolls a cut-off transaction back; the whole file would take minutes.
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
@@ -138,4 +139,5 @@ def check_file(path: Path) -> None:
             "away to start empty"
         ) from error
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()

@@ -18,6 +18,7 @@ from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.interceptors.adapter import PolicyInterceptor
 from services.runtime.interceptors.policies import ContractPolicies
 from services.runtime.interceptors.telemetry import Telemetry
+from services.runtime.settings import unix_target
 
 _logger = log.get(__name__)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -58,6 +59,9 @@ class Server:
                 ("grpc.http2.min_ping_interval_without_data_ms", 5000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.so_reuseport", 0),
+                # A burst of callers waits its turn; how many there are is bounded at the gateway.
+                ("grpc.server.max_pending_requests", 10_000),
+                ("grpc.server.max_pending_requests_hard_limit", 20_000),
             ),
         )
         self._health = health_aio.HealthServicer()
@@ -78,7 +82,7 @@ class Server:
             checks: What must hold for each gRPC service, by its full name, to be SERVING.
         """
         await asyncio.to_thread(socket.unlink, missing_ok=True)
-        self.grpc.add_insecure_port(f"unix:{socket}")
+        self.grpc.add_insecure_port(unix_target(socket))
         self._checks = dict(checks)
         for service in ("", *checks):  # until the first check says otherwise
             await self._set(service, good=False)

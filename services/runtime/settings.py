@@ -8,6 +8,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,6 +24,11 @@ class PlexusSettings(BaseSettings):
     """Reads `PLEXUS_*` from the environment; frozen once read."""
 
     model_config = SettingsConfigDict(env_prefix="PLEXUS_", frozen=True, extra="ignore")
+
+
+def unix_target(socket: Path) -> str:
+    """GRPC's target for a Unix socket; what a URL would take for its own is escaped."""
+    return f"unix:{quote(str(socket))}"
 
 
 class Settings(PlexusSettings):
@@ -67,9 +73,14 @@ class Settings(PlexusSettings):
         return Path(tempfile.gettempdir()) / f"plexus-{os.getuid()}-{digest}"
 
     @property
-    def database_url(self) -> str:
-        """SQLAlchemy's URL of the database."""
-        return f"sqlite+aiosqlite:///{self.directory / 'plexus.db'}"
+    def database(self) -> Path:
+        """The database's file."""
+        return self.directory / "plexus.db"
+
+    @property
+    def master_key(self) -> Path:
+        """The file of the installation's master key."""
+        return self.directory / "master.key"
 
     @property
     def socket(self) -> Path:

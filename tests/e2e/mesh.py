@@ -39,6 +39,11 @@ class Mesh:
         self._process: asyncio.subprocess.Process | None = None
         self._printed: list[str] = []
 
+    def use_port(self, port: int) -> None:
+        """Listen on this port instead of a free one."""
+        self.port = port
+        self._environment["PLEXUS_PORT"] = str(port)
+
     @property
     def url(self) -> str:
         """Where it answers."""

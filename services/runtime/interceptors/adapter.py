@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, cast
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from services.runtime.context import CallContext, new_request_id, serving
-from services.runtime.errors import PlexusError
+from services.runtime.errors import InvalidRequest, PlexusError
 from services.runtime.status import abort, as_plexus_error
 
 Servicing = grpc.aio.ServicerContext[Any, Any]
 Metadata = dict[str, str]
+Decode = Callable[[bytes], Message]
 
 
 class Policies(Protocol):
@@ -87,38 +88,42 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         inner = cast(Any, handler)
-        coders = (inner.request_deserializer, inner.response_serializer)
+        decode = inner.request_deserializer
+        # Requests are decoded in here, where what cannot be becomes an error of ours.
+        coders = (None, inner.response_serializer)
         if inner.request_streaming and inner.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._streaming(method, inner.stream_stream), *coders
+                self._streaming(method, inner.stream_stream, decode), *coders
             )
         if inner.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
-                self._unary(method, inner.stream_unary), *coders
+                self._unary(method, inner.stream_unary, decode), *coders
             )
         if inner.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, inner.unary_stream), *coders
+                self._streaming(method, inner.unary_stream, decode), *coders
             )
-        return grpc.unary_unary_rpc_method_handler(self._unary(method, inner.unary_unary), *coders)
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(method, inner.unary_unary, decode), *coders
+        )
 
     def _unary(
-        self, method: str, behaviour: Callable[[Any, Servicing], Awaitable[Any]]
+        self, method: str, behaviour: Callable[[Any, Servicing], Awaitable[Any]], decode: Decode
     ) -> Callable[[Any, Servicing], Awaitable[Any]]:
         async def serve(request: Any, context: Servicing) -> Any:
             async with self._around(method, context) as call:
-                return await behaviour(self._checked(call, request), context)
+                return await behaviour(self._checked(call, request, decode), context)
 
         return serve
 
     def _streaming(
-        self, method: str, behaviour: Callable[[Any, Servicing], AsyncIterator[Any]]
+        self, method: str, behaviour: Callable[[Any, Servicing], AsyncIterator[Any]], decode: Decode
     ) -> Callable[[Any, Servicing], Awaitable[None]]:
         # Writing to the context rather than yielding keeps no generator of ours parked in a send:
         # a client that goes away cancels this task, and the handler's own generator is closed here.
         async def serve(request: Any, context: Servicing) -> None:
             async with self._around(method, context) as call:
-                replies = behaviour(self._checked(call, request), context)
+                replies = behaviour(self._checked(call, request, decode), context)
                 async with contextlib.aclosing(cast(Any, replies)):
                     async for reply in replies:
                         self._policies.on_reply(call)
@@ -126,22 +131,25 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _checked(self, call: CallContext, request: Any) -> Any:
-        if isinstance(request, Message):
-            self._check(call, request)
-            return request
-        return self._checked_stream(call, request)
+    def _checked(self, call: CallContext, request: Any, decode: Decode) -> Any:
+        if isinstance(request, bytes):
+            return self._check(call, request, decode)
+        return self._checked_stream(call, request, decode)
 
-    def _check(self, call: CallContext, request: Message) -> None:
+    def _check(self, call: CallContext, data: bytes, decode: Decode) -> Message:
+        try:
+            request = decode(data)
+        except DecodeError as error:
+            raise InvalidRequest("The request cannot be decoded: see its contract.") from error
         self._observer.on_request(call, request)
         self._policies.on_request(call, request)
+        return request
 
     async def _checked_stream(
-        self, call: CallContext, requests: AsyncIterator[Message]
+        self, call: CallContext, requests: AsyncIterator[bytes], decode: Decode
     ) -> AsyncIterator[Message]:
-        async for request in requests:
-            self._check(call, request)
-            yield request
+        async for data in requests:
+            yield self._check(call, data, decode)
 
     @contextlib.asynccontextmanager
     async def _around(self, method: str, context: Servicing) -> AsyncIterator[CallContext]:

@@ -65,7 +65,7 @@ class Desk:
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """Agents with nothing asked yet."""
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'agents.db'}")
+    database = Database(tmp_path / "agents.db")
     await migrate(database, "agents", MIGRATIONS)
     found = Desk(database)
     found.open()

@@ -35,8 +35,8 @@ async def identity(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Id
 @pytest_asyncio.fixture(params=["sqlite"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """The tables in each database that it can be kept in."""
-    urls = {"sqlite": f"sqlite+aiosqlite:///{tmp_path / 'plexus.db'}"}
-    opened = Database(urls[request.param])
+    files = {"sqlite": tmp_path / "plexus.db"}
+    opened = Database(files[request.param])
     await migrations.migrate(opened, "identity", MIGRATIONS)
     yield opened
     await opened.close()

@@ -117,8 +117,8 @@ async def test_a_stop_sends_listeners_elsewhere_rather_than_cut_them(tmp_path: P
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_a_replica_tells_what_another_revoked(database: Database) -> None:
-    other = Database(database.url.render_as_string(hide_password=False))
+async def test_a_replica_tells_what_another_revoked(database: Database, tmp_path: Path) -> None:
+    other = Database(tmp_path / "plexus.db")
     changes = RevocationWatch(database).changes()
     assert await anext(changes) == []
     revoked = [Revocation(f"key_{n}", clock.now() + 60 * SECOND) for n in range(5)]

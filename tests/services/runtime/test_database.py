@@ -23,7 +23,7 @@ HISTORY = Path(__file__).parents[3] / "services" / "history" / "migrations"
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    found = Database(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+    found = Database(tmp_path / "test.db")
     async with found.transaction() as connection:
         await connection.execute(text("CREATE TABLE t (n INTEGER PRIMARY KEY)"))
     yield found
