@@ -22,13 +22,12 @@ class _Encoding(Protocol):
 
 @cache
 def _encoding() -> _Encoding:
-    import bpe_openai
-
     with warnings.catch_warnings():
         # It reads its vocabularies by a function that Python 3.11 and 3.12 deprecate.
         warnings.simplefilter("ignore", DeprecationWarning)
+        import bpe_openai
+
         encoding: _Encoding = bpe_openai.get_encoding("o200k_base")
-        encoding.encode_ordinary("loads what it needs")
     return encoding
 
 
