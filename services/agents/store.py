@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, insert, select, text, update
+from sqlalchemy import Row, and_, bindparam, insert, select, text, update
 
 from services.agents.domain import (
     Agent,
@@ -83,7 +83,45 @@ async def insert_runs(
     A refusal is SESSION_BUSY where its session has a run under way, and IDEMPOTENCY_KEY_REUSED
     where its key stands for another request.
     """
-    return [await _insert_run(connection, each) for each in batch]
+    keys = [new.idempotency_key for new in batch if new.idempotency_key]
+    found = await connection.execute(select(runs).where(runs.c.idempotency_key.in_(keys)))
+    by_key = {(row.tenant_id, row.user_id, row.idempotency_key): row for row in found}
+    repeated = {key: (_run(row), row.digest) for key, row in by_key.items()}
+    sessions = [new.run.session_id for new in batch]
+    found = await connection.execute(
+        select(runs.c.session_id, runs.c.run_id).where(
+            runs.c.session_id.in_(sessions), runs.c.state == int(RunState.RUNNING)
+        )
+    )
+    under_way = {row.session_id: row.run_id for row in found}
+    results: list[Run | PlexusError] = []
+    accepted: list[NewRun] = []
+    for new in batch:
+        key = (new.run.tenant_id, new.run.user_id, new.idempotency_key)
+        if new.idempotency_key and key in repeated:
+            first, digest = repeated[key]
+            results.append(first if digest == new.digest else key_reused())
+        elif new.run.session_id in under_way:
+            results.append(session_busy(under_way[new.run.session_id]))
+        else:
+            repeated[key] = (new.run, new.digest)
+            under_way[new.run.session_id] = new.run.run_id
+            accepted.append(new)
+            results.append(new.run)
+    if accepted:
+        await connection.execute(insert(runs), [_new_columns(new) for new in accepted])
+        events = [_event(new.run, new.started) for new in accepted]
+        await connection.execute(insert(run_events), events)
+    return results
+
+
+def _new_columns(new: NewRun) -> dict[str, Any]:
+    return {
+        **_columns(new.run),
+        "idempotency_key": new.idempotency_key or None,
+        "digest": new.digest,
+        "input": new.run.input,
+    }
 
 
 async def find_repeated(connection: Connection, new: NewRun) -> Run | PlexusError | None:
@@ -101,39 +139,14 @@ async def find_repeated(connection: Connection, new: NewRun) -> Run | PlexusErro
     return _run(row) if row.digest == new.digest else key_reused()
 
 
-async def _insert_run(connection: Connection, new: NewRun) -> Run | PlexusError:
-    run = new.run
-    repeated = await find_repeated(connection, new)
-    if repeated is not None:
-        return repeated
-    under_way = and_(
-        runs.c.tenant_id == run.tenant_id,
-        runs.c.session_id == run.session_id,
-        runs.c.state == int(RunState.RUNNING),
-    )
-    row = (await connection.execute(select(runs).where(under_way))).one_or_none()
-    if row is not None:
-        return session_busy(row.run_id)
-    values = {
-        **_columns(run),
-        "idempotency_key": new.idempotency_key or None,
-        "digest": new.digest,
-        "input": run.input,
-    }
-    await connection.execute(insert(runs).values(values))
-    await connection.execute(insert(run_events).values(_event(run, new.started)))
-    return run
-
-
 async def insert_events(connection: Connection, batch: Sequence[NewEvents]) -> Sequence[None]:
     """Keep events, and how runs ended."""
     rows = [_event(new.run, event) for new in batch for event in new.events]
     await connection.execute(insert(run_events), rows)
-    for new in batch:
-        if new.ends:
-            await connection.execute(
-                update(runs).where(runs.c.run_id == new.run.run_id).values(_columns(new.run))
-            )
+    ended = [{**_columns(new.run), "of": new.run.run_id} for new in batch if new.ends]
+    if ended:
+        end = update(runs).where(runs.c.run_id == bindparam("of"))
+        await connection.execute(end, ended)
     return [None] * len(batch)
 
 

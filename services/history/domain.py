@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 TITLE_LENGTH = 80
@@ -60,6 +60,36 @@ class NewMessage:
     def size(self) -> int:
         """Bytes of the text in UTF-8."""
         return len(self.text.encode())
+
+
+def after(session: Session | None, new: NewMessage) -> Session:
+    """A session when a message was added, which begins it if it is not there."""
+    if session is not None:
+        count = session.message_count + 1
+        return replace(session, message_count=count, update_time=new.time)
+    return Session(
+        session_id=new.session_id,
+        tenant_id=new.tenant_id,
+        user_id=new.user_id,
+        title=title_of(new.text),
+        message_count=1,
+        create_time=new.time,
+        update_time=new.time,
+    )
+
+
+def message_of(new: NewMessage, place: int) -> Message:
+    """A message in its place."""
+    return Message(
+        message_id=new.message_id,
+        session_id=new.session_id,
+        author=new.author,
+        text=new.text,
+        run_id=new.run_id,
+        partial=new.partial,
+        place=place,
+        create_time=new.time,
+    )
 
 
 def title_of(text: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, bindparam, insert, or_, select, update
 
-from services.history.domain import Author, Message, NewMessage, Session, title_of
+from services.history.domain import Author, Message, NewMessage, Session, after, message_of
 from services.history.tables import messages, sessions
 from services.runtime.db import Connection
 from services.runtime.errors import NotFound, PlexusError
@@ -21,63 +22,57 @@ async def append(
     A message whose id is there is returned as it is. An id of another tenant's session or message
     gives NotFound in the message's place, and the others are kept.
     """
-    return [await _append_one(connection, each) for each in batch]
+    ids = [new.message_id for new in batch]
+    rows = await connection.execute(select(messages).where(messages.c.message_id.in_(ids)))
+    known = {row.message_id: (row.tenant_id, _message(row)) for row in rows}
+    ids = [new.session_id for new in batch]
+    rows = await connection.execute(select(sessions).where(sessions.c.session_id.in_(ids)))
+    stored = {row.session_id: _session(row) for row in rows}
+    touched = dict(stored)
+    results: list[Message | PlexusError] = []
+    added: list[dict[str, Any]] = []
+    for new in batch:
+        if new.message_id in known:
+            tenant_id, message = known[new.message_id]
+            results.append(message if tenant_id == new.tenant_id else NotFound.of("message"))
+            continue
+        session = after(touched.get(new.session_id), new)
+        if session.tenant_id != new.tenant_id:
+            results.append(NotFound.of("session"))
+            continue
+        touched[new.session_id] = session
+        message = message_of(new, session.message_count)
+        known[new.message_id] = (new.tenant_id, message)
+        results.append(message)
+        added.append({**asdict(message), "tenant_id": new.tenant_id, "size": new.size})
+    await _write(connection, stored, touched, added)
+    return results
 
 
-async def _append_one(connection: Connection, new: NewMessage) -> Message | PlexusError:
-    row = (
-        await connection.execute(select(messages).where(messages.c.message_id == new.message_id))
-    ).one_or_none()
-    if row is not None:
-        return _message(row) if row.tenant_id == new.tenant_id else NotFound.of("message")
-    row = (
-        await connection.execute(select(sessions).where(sessions.c.session_id == new.session_id))
-    ).one_or_none()
-    if row is not None and row.tenant_id != new.tenant_id:
-        return NotFound.of("session")
-    place = (row.message_count if row is not None else 0) + 1
-    if row is None:
-        values = {
-            "session_id": new.session_id,
-            "tenant_id": new.tenant_id,
-            "user_id": new.user_id,
-            "title": title_of(new.text),
-            "message_count": 1,
-            "create_time": new.time,
-            "update_time": new.time,
+async def _write(
+    connection: Connection,
+    stored: Mapping[str, Session],
+    touched: Mapping[str, Session],
+    added: Sequence[dict[str, Any]],
+) -> None:
+    changed = [asdict(each) for key, each in touched.items() if stored.get(key) != each]
+    begun = [values for values in changed if values["session_id"] not in stored]
+    grown = [
+        {
+            "of": values["session_id"],
+            "message_count": values["message_count"],
+            "update_time": values["update_time"],
         }
-        await connection.execute(insert(sessions).values(values))
-    else:
-        await connection.execute(
-            update(sessions)
-            .where(sessions.c.session_id == new.session_id)
-            .values(message_count=place, update_time=new.time)
-        )
-    message = Message(
-        message_id=new.message_id,
-        session_id=new.session_id,
-        author=new.author,
-        text=new.text,
-        run_id=new.run_id,
-        partial=new.partial,
-        place=place,
-        create_time=new.time,
-    )
-    await connection.execute(
-        insert(messages).values(
-            message_id=message.message_id,
-            session_id=message.session_id,
-            tenant_id=new.tenant_id,
-            author=int(message.author),
-            text=message.text,
-            size=new.size,
-            run_id=message.run_id,
-            partial=message.partial,
-            place=place,
-            create_time=message.create_time,
-        )
-    )
-    return message
+        for values in changed
+        if values["session_id"] in stored
+    ]
+    if begun:
+        await connection.execute(insert(sessions), begun)
+    if grown:
+        grow = update(sessions).where(sessions.c.session_id == bindparam("of"))
+        await connection.execute(grow, grown)
+    if added:
+        await connection.execute(insert(messages), added)
 
 
 async def get_session(connection: Connection, tenant_id: str, session_id: str) -> Session:
