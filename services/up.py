@@ -39,6 +39,7 @@ from services.runtime.tasks import Tasks
 
 _logger = log.get(__name__)
 _DESCRIPTORS = Path(__file__).resolve().parents[1] / "generated" / "plexus.binpb"
+_STARTED = "started"
 _READY_SECONDS = 30.0
 _KEYS_SECONDS = 2.0
 _LOGS_SECONDS = 60.0
@@ -80,6 +81,11 @@ def _run(settings: Settings) -> int:
         folder.chmod(0o700)
     with _sole_owner(settings):
         check_file(settings.database)
+        if _holds_data(settings) and not settings.database.stat().st_size:
+            raise DatabaseDamaged(
+                f"the database {settings.database} is empty though it held data: put a backup in "
+                "its place, or move it away to start empty"
+            )
         if settings.database.exists() and not settings.master_key.exists():
             raise MasterKeyError(
                 f"{settings.master_key} is missing, and without it the secrets in the database "
@@ -91,6 +97,11 @@ def _run(settings: Settings) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     return 0
+
+
+def _holds_data(settings: Settings) -> bool:
+    """Whether an earlier start came to its end with the database that is there."""
+    return settings.database.exists() and (settings.directory / _STARTED).exists()
 
 
 @contextmanager
@@ -144,6 +155,7 @@ async def _serve(settings: Settings) -> None:
                 ready.result()
                 tasks.keep_running("gateway", lambda: _keep_up(gateway))
                 tasks.keep_running("gateway.logs", lambda: _rotate(gateway))
+                (settings.directory / _STARTED).touch()
                 _welcome(settings, time.perf_counter() - began)
             ready.cancel()
             await stopped

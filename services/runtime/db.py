@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -114,6 +114,10 @@ def _translated() -> Iterator[None]:
         if "full" in str(error.orig):
             raise ResourceExhausted("The disk is full.", metadata={"limit": "disk"}) from error
         raise Unavailable("The database cannot serve now. Try again.") from error
+    except DatabaseError as error:
+        if "malformed" in str(error.orig) or "not a database" in str(error.orig):
+            raise Unavailable("The database is damaged. Its operator must restore it.") from error
+        raise
 
 
 def check_file(path: Path) -> None:

@@ -100,6 +100,17 @@ async def test_a_lost_master_key_is_named(tmp_mesh: Mesh) -> None:
         await tmp_mesh.start()
 
 
+async def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(tmp_mesh: Mesh) -> None:
+    await tmp_mesh.start()
+    assert await tmp_mesh.stop() == 0
+    (tmp_mesh.data_dir / "plexus.db").write_bytes(b"")
+    with pytest.raises(AssertionError, match="empty though it held data"):
+        await tmp_mesh.start()
+    (tmp_mesh.data_dir / "plexus.db").unlink()
+    await tmp_mesh.start()
+    assert await tmp_mesh.stop() == 0
+
+
 async def test_a_long_conversation_goes_on(tmp_path: Path) -> None:
     """Past what fits the window by bytes, so that tokens are counted."""
     async with ScriptedOpenAi() as model:

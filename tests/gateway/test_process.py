@@ -195,7 +195,6 @@ async def test_an_envoy_that_ends_says_why(scratch: Path, contracts: bytes) -> N
     assert await process.wait() != 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the order to the kernel is Linux's")
 async def test_it_dies_with_its_parent(scratch: Path, contracts: bytes) -> None:
     write_jwks(scratch / "jwks.json", Keys("one"))
     program = textwrap.dedent("""
