@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -26,6 +28,16 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         runner.run(found.start())
         yield found
         assert runner.run(found.stop()) == 0
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """A test that fails leaves no mesh behind."""
+    before = set(Mesh.running)
+    yield
+    for left in Mesh.running - before:
+        os.kill(left.pid, signal.SIGKILL)
+    Mesh.running.intersection_update(before)
 
 
 @pytest.fixture(params=PROTOCOLS)

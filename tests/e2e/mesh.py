@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +23,8 @@ def free_port() -> int:
 
 class Mesh:
     """Starts, kills and stops `plexus up`."""
+
+    running: ClassVar[set[Mesh]] = set()
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
@@ -70,6 +73,7 @@ class Mesh:
         """Start it; returns the seconds until it said that it is ready."""
         began = time.monotonic()
         self._process = await self.spawn()
+        self.running.add(self)
         self._printed = []
         assert self._process.stdout is not None
         async with asyncio.timeout(30):
@@ -93,10 +97,13 @@ class Mesh:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+        self.running.discard(self)
 
     async def stop(self) -> int:
         """Ctrl-C; returns the exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
-            return await self._process.wait()
+            status = await self._process.wait()
+        self.running.discard(self)
+        return status
