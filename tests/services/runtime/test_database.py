@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from services.runtime.db import Connection, Database, DatabaseDamaged, check_file
 from services.runtime.errors import NotFound, PlexusError, Unavailable
@@ -191,3 +192,30 @@ async def test_tables_are_what_the_migrations_make(database: Database, module: s
             assert {column["name"]: column["nullable"] for column in made} == {
                 column.name: bool(column.nullable) for column in table.columns
             }
+
+
+async def test_a_store_that_is_away_is_told_to_all_at_once(database: Database) -> None:
+    calls = 0
+
+    async def refuse(connection: Connection, batch: Sequence[int]) -> Sequence[str]:
+        nonlocal calls
+        calls += 1
+        raise Unavailable("away")
+
+    writer = GroupWriter(database, refuse)
+    waiting = [asyncio.create_task(writer.submit(n)) for n in range(50)]
+    await asyncio.sleep(0)
+    running = asyncio.create_task(writer.run())
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(each) for each in results} == {Unavailable}
+    assert calls == 1
+    running.cancel()
+
+
+async def test_what_is_stored_is_not_in_the_errors_about_it(database: Database) -> None:
+    insert = text("INSERT INTO t VALUES (:n)")
+    with pytest.raises(IntegrityError) as caught:
+        async with database.transaction() as connection:
+            await connection.execute(insert, {"n": 424242})
+            await connection.execute(insert, {"n": 424242})
+    assert "424242" not in str(caught.value)
