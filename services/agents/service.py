@@ -243,8 +243,11 @@ class AgentsService:
         await self._all_ended(_ENDING_SECONDS)
 
     async def _all_ended(self, seconds: float) -> None:
-        if self._work:
-            await asyncio.wait(self._work, timeout=seconds)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        # Looked at again, for what was being accepted becomes a run that is waited for too.
+        while self._work and loop.time() < end:
+            await asyncio.wait(self._work, timeout=end - loop.time())
 
     async def left_behind(self) -> list[Run]:
         """Runs that an earlier process began and did not end; asked before this one takes any."""

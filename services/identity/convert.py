@@ -9,10 +9,7 @@ from plexus.identity.v1 import identity_service_pb2 as pb
 from plexus.options.v1.options_pb2 import Role
 
 from services.identity.domain import ApiKey, AuditEntry, Revocation, SigningKey, User
-from services.runtime import clock, paging
-from services.runtime.errors import InvalidRequest
-
-_MAX_TIME = 2**63 - 1
+from services.runtime import clock
 
 
 def to_user(user: User) -> user_pb2.User:
@@ -77,18 +74,3 @@ def expire_time(request: pb.CreateApiKeyRequest) -> int | None:
     if not request.HasField("expire_time"):
         return None
     return clock.from_timestamp(request.expire_time)
-
-
-def after(page_token: str) -> tuple[int, str] | None:
-    """The time and id behind which a page begins; None for the first.
-
-    Raises:
-        InvalidRequest: This program did not make the token.
-    """
-    keys = paging.decode(page_token, int, str)
-    if keys is None:
-        return None
-    time, row_id = keys
-    if not (isinstance(time, int) and isinstance(row_id, str) and 0 <= time <= _MAX_TIME):
-        raise InvalidRequest.field("page_token", "must be a next_page_token of this list")
-    return time, row_id

@@ -105,8 +105,9 @@ class IdentityServicer(IdentityServiceServicer):
     ) -> pb.ListApiKeysResponse:
         """See the contract."""
         size = paging.page_size(request.page_size)
+        after = paging.decode(request.page_token, int, str)
         # One more than asked for tells whether there is another page.
-        keys = await self._api_keys.page(principal(), size + 1, convert.after(request.page_token))
+        keys = await self._api_keys.page(principal(), size + 1, after)
         reply = pb.ListApiKeysResponse(api_keys=map(convert.to_api_key, keys[:size]))
         if len(keys) > size:
             last = keys[size - 1]
@@ -125,7 +126,8 @@ class IdentityServicer(IdentityServiceServicer):
     ) -> pb.ListAuditEntriesResponse:
         """See the contract."""
         size = paging.page_size(request.page_size)
-        entries = await self._audit.page(principal(), size + 1, convert.after(request.page_token))
+        after = paging.decode(request.page_token, int, str)
+        entries = await self._audit.page(principal(), size + 1, after)
         reply = pb.ListAuditEntriesResponse(
             audit_entries=map(convert.to_audit_entry, entries[:size])
         )

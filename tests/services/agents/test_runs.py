@@ -343,6 +343,18 @@ async def test_a_drain_lets_runs_finish_and_cuts_the_rest(desk: Desk) -> None:
     assert (last.reason, text_of(events)) == ("INTERRUPTED", "Slow")
 
 
+async def test_a_run_that_is_being_accepted_is_drained_like_the_others(desk: Desk) -> None:
+    desk.models.steps = ("Quick", 0.2, " enough")
+    await desk.service.agent("ten_a", "")
+    asking = asyncio.create_task(desk.ask())
+    while not desk.service._work:
+        await asyncio.sleep(0)
+    await desk.service.drain(5)
+    events = await desk.events(await asking)
+    assert isinstance(events[-1].happening, Completed)
+    assert text_of(events) == "Quick enough"
+
+
 async def test_every_tenant_has_one_default_agent(desk: Desk) -> None:
     found = await asyncio.gather(*(desk.service.agent("ten_new", "") for _ in range(20)))
     assert len({agent.agent_id for agent in found}) == 1
