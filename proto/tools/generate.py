@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
 OUT = ROOT / "generated"
 STAMP = OUT / ".stamp"
+OUTPUTS = ("python", "plexus.binpb", "openapi.json")
 # What shapes the output besides the contracts.
 TOOLS = ("grpcio-tools", "mypy-protobuf", "protovalidate", "googleapis-common-protos")
 SOURCES = (*sorted((PROTO / "tools").glob("*.py")), ROOT / "gateway" / "openapi.py")
@@ -136,7 +137,7 @@ def generate() -> None:
         descriptor_set(PROTO, scratch / "plexus.binpb")
         openapi = importlib.import_module("gateway.openapi")
         (scratch / "openapi.json").write_text(openapi.render(scratch / "plexus.binpb"))
-        for made in ("python", "plexus.binpb", "openapi.json"):
+        for made in OUTPUTS:
             _replace(scratch / made, OUT / made)
     STAMP.write_text(fingerprint())
 
@@ -149,7 +150,8 @@ def _replace(made: Path, target: Path) -> None:
 
 def up_to_date() -> bool:
     """Whether `generated/` is what the contracts and the tools would make now."""
-    return STAMP.exists() and STAMP.read_text() == fingerprint()
+    there = all((OUT / made).exists() for made in (*OUTPUTS, STAMP.name))
+    return there and STAMP.read_text() == fingerprint()
 
 
 def main() -> int:
