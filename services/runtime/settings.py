@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # gRPC's core would prepare for forks that carry it on, and warn of each program that we start.
@@ -50,6 +50,51 @@ class Settings(PlexusSettings):
     )
     drain_seconds: float = Field(
         10.0, ge=0, le=600, description="How long a stop waits for runs under way."
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL (`postgresql://user:password@host/name`); empty: SQLite in the "
+        "data directory, or for SHAPE=mesh a PostgreSQL out of a package.",
+    )
+    database_owner_url: SecretStr = Field(
+        SecretStr(""),
+        description="The same database as the role that owns the tables and may change them; "
+        "without it something else must run `plexus migrate`.",
+    )
+    database_connections: int = Field(
+        8, ge=2, le=200, description="How many connections to PostgreSQL a process keeps."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Redis, by which replicas agree on limits and hear of news "
+        "(`redis://host:6379/0`); empty: each process for itself.",
+    )
+    groups: str = Field(
+        "identity+monitor,llm,history,agents",
+        description="Which modules share a process in SHAPE=mesh; those not named have their own.",
+    )
+    replicas: str = Field(
+        "", description="How many processes a group has where it is not one, such as `agents:2`."
+    )
+    address: str = Field(
+        "",
+        description="Where a group listens and is reached, with {group}, {replica} and {port}; "
+        "empty: Unix sockets in the data directory.",
+    )
+    mesh_port: int = Field(
+        50051, ge=1024, le=65000, description="The first {port} of PLEXUS_ADDRESS."
+    )
+    listen: str = Field(
+        "", description="Where this process listens where that is not its address, in a cluster."
+    )
+    instance: str = Field(
+        "",
+        description="This process's name, which no other has at the same time, such as a pod's.",
+    )
+    tls_dir: Path | None = Field(
+        None,
+        description="A folder with ca.pem, cert.pem and key.pem: processes speak TLS over TCP and "
+        "show each other certificates of that authority for the name `plexus`.",
     )
     otlp_endpoint: str = Field(
         "", description="Where traces and metrics go (OTLP over gRPC); empty: nowhere."
