@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from gateway.config import Bounds, Endpoint, GatewayConfig
 from gateway.errors import GatewayError
 from gateway.shapes import Json, seconds, typed
+from gateway.tls import transport
 
 _CONNECT_SECONDS = 1
 # A dead process is noticed at once by its refused connection, a hung one after the time-out.
@@ -41,24 +42,39 @@ def clusters(config: GatewayConfig) -> list[Json]:
     """Every cluster, by name.
 
     Raises:
-        GatewayError: A cluster mixes Unix sockets with names to resolve.
+        GatewayError: A cluster mixes Unix sockets with hosts.
     """
     names = name_clusters(config.upstreams)
     of_cluster = {names[module]: endpoints for module, endpoints in config.upstreams.items()}
-    return [_cluster(name, of_cluster[name], config.bounds) for name in sorted(of_cluster)]
+    return [
+        {**_cluster(name, of_cluster[name], config.bounds), **_secured(of_cluster[name], config)}
+        for name in sorted(of_cluster)
+    ]
+
+
+def _secured(endpoints: Sequence[Endpoint], config: GatewayConfig) -> Json:
+    """TLS, but not where the file system says who may connect."""
+    return {} if any(endpoint.path for endpoint in endpoints) else transport(config)
 
 
 def _cluster(name: str, endpoints: Sequence[Endpoint], bounds: Bounds) -> Json:
     named = any(endpoint.named for endpoint in endpoints)
-    if named and any(endpoint.path for endpoint in endpoints):
-        raise GatewayError(f"the endpoints of {name} mix Unix sockets and host names")
+    if len({endpoint.path is None for endpoint in endpoints}) > 1:
+        raise GatewayError(f"the endpoints of {name} mix Unix sockets and hosts")
     return {
         "name": name,
         "type": "STRICT_DNS" if named else "STATIC",
+        # Of both kinds of address, whichever answers: nobody knows on which a module listens.
+        **({"dns_lookup_family": "ALL"} if named else {}),
         "connect_timeout": seconds(_CONNECT_SECONDS),
         "lb_policy": "ROUND_ROBIN",
-        # No healthy host is an error at once; never a request to a host known to be down.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            # No healthy host is an error at once; never a request to a host known to be down.
+            "healthy_panic_threshold": {"value": 0},
+            # What a health check found counts at once. Envoy would gather news for a second, in
+            # which the replica that just came back does not stand in for the one that just went.
+            "update_merge_window": "0s",
+        },
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
         "upstream_connection_options": {"tcp_keepalive": _TCP_KEEPALIVE},
         "typed_extension_protocol_options": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ class Bounds:
     request_seconds: float = 20
     # The headers alone, and the first byte of a new connection.
     header_seconds: float = 5
+    # A connection whose caller takes nothing of what it is sent.
+    unread_seconds: float = 20
     # A connection without a request. Longer than the pools of usual clients keep theirs.
     idle_connection_seconds: float = 300
     # A connection at all: old ones move to other replicas of the gateway.
@@ -67,7 +70,7 @@ class Bounds:
     # Open connections; past it new ones are refused.
     connections: int = 4096
     # Streams on one HTTP/2 connection.
-    streams_per_connection: int = 256
+    streams_per_connection: int = 100
     # Calls under way to one cluster, streams included, and calls waiting for a connection.
     calls: int = 4096
     waiting_calls: int = 1024
@@ -77,6 +80,50 @@ class Bounds:
     heap_bytes: int = 512 * 1024 * 1024
     # The access log and Envoy's own log, each; then the file is put aside, one generation.
     log_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many calls a second the gateway lets pass; 0 is no limit.
+
+    Of one tenant together, or where an RPC needs no credential, of one client's address. The
+    contract says which class an RPC is of.
+
+    Raises:
+        GatewayError: A number that cannot be a limit.
+    """
+
+    read: int = 500
+    write: int = 200
+    generate: int = 50
+    login: int = 5
+    # What may be saved up for a burst: this many seconds' calls.
+    burst_seconds: float = 2
+    # Tenants and addresses whose calls are counted, of each class; whoever was silent for longest
+    # is forgotten first.
+    counted: int = 10_000
+
+    def __post_init__(self) -> None:
+        if min(self.of_class.values()) < 0 or self.burst_seconds <= 0 or self.counted < 1:
+            raise GatewayError("a limit is a number of calls a second, or 0 for none")
+
+    @property
+    def of_class(self) -> dict[str, int]:
+        """The limit of each class, by the contract's name for it."""
+        return {
+            "READ": self.read,
+            "WRITE": self.write,
+            "GENERATE": self.generate,
+            "LOGIN": self.login,
+        }
+
+    def burst(self, rate_class: str, cost: int) -> int:
+        """How many calls of a class may come at once: one that costs `cost` always may."""
+        return max(math.ceil(self.of_class[rate_class] * self.burst_seconds), cost)
+
+    def retry_seconds(self, cost: int) -> int:
+        """After how many whole seconds a refused call that costs `cost` would pass, at the most."""
+        return max((math.ceil(cost / rate) for rate in self.of_class.values() if rate), default=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +154,12 @@ class GatewayConfig:
     # Threads that serve.
     concurrency: int = 2
     bounds: Bounds = field(default_factory=Bounds)
+    limits: Limits = field(default_factory=Limits)
+    # Whether fields that an RPC does not know are refused in REST bodies; the modules are asked.
+    strict_json: bool = True
+    # A folder with ca.pem, cert.pem and key.pem, by which the gateway and modules on TCP know each
+    # other. It is followed: replace the files by renames.
+    tls_dir: Path | None = None
 
     def __post_init__(self) -> None:
         check_socket_path(self.admin_socket)
@@ -122,6 +175,16 @@ class GatewayConfig:
     def token_file(self) -> Path:
         """The part of the configuration that changes with the keys."""
         return self.run_dir / "envoy-tokens.json"
+
+    @property
+    def certificate_file(self) -> Path:
+        """Where Envoy is told of the certificate that it shows to modules."""
+        return self.run_dir / "envoy-certificate.json"
+
+    @property
+    def authority_file(self) -> Path:
+        """Where Envoy is told how to know a module."""
+        return self.run_dir / "envoy-authority.json"
 
     @property
     def access_log_file(self) -> Path:

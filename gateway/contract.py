@@ -12,6 +12,8 @@ from plexus.options.v1 import options_pb2
 from gateway.errors import GatewayError
 
 _ROOT = "plexus"
+_HTTP_BODY = ".google.api.HttpBody"
+_CLASS_PREFIX = "RATE_CLASS_"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Binding:
 
     method: str
     template: str
+    # The request's field that the body is, `*` for the whole request, empty for none.
+    body: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class Rpc:
     client_streaming: bool
     server_streaming: bool
     bindings: tuple[Binding, ...]
+    # The name of its RateClass without the prefix, and how many calls one counts as.
+    rate_class: str = ""
+    cost: int = 1
+    # Whether bodies are a format of their own (google.api.HttpBody), and not JSON of the contract.
+    opaque: bool = False
 
     @property
     def path(self) -> str:
@@ -69,7 +78,7 @@ def rpcs(files: descriptor_pb2.FileDescriptorSet) -> list[Rpc]:
     """Every RPC of the mesh, the internal ones too, in the order of the files.
 
     Raises:
-        GatewayError: An RPC has no policy or no deadline.
+        GatewayError: An RPC has no policy, no deadline or no rate class.
     """
     return [
         _rpc(f"{file.package}.{service.name}", method)
@@ -98,6 +107,8 @@ def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
     deadline = policy.deadline.seconds + policy.deadline.nanos / 1e9
     if policy.WhichOneof("access") is None or deadline <= 0:
         raise GatewayError(f"{service}.{method.name} declares no access or no deadline")
+    if not (policy.internal or policy.rate_class):
+        raise GatewayError(f"{service}.{method.name} declares no rate class")
     return Rpc(
         service=service,
         name=method.name,
@@ -109,14 +120,22 @@ def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
         bindings=tuple(_bindings(method.options.Extensions[annotations_pb2.http])),
+        rate_class=_rate_class(policy.rate_class),
+        cost=policy.cost or 1,
+        opaque=method.input_type == _HTTP_BODY,
     )
+
+
+def _rate_class(number: options_pb2.RateClass.ValueType) -> str:
+    """The name of a class without its prefix; empty for none."""
+    return options_pb2.RateClass.Name(number).removeprefix(_CLASS_PREFIX) if number else ""
 
 
 def _bindings(rule: http_pb2.HttpRule) -> Iterator[Binding]:
     kind = rule.WhichOneof("pattern")
     if kind == "custom":
-        yield Binding(rule.custom.kind.upper(), rule.custom.path)
+        yield Binding(rule.custom.kind.upper(), rule.custom.path, rule.body)
     elif kind is not None:
-        yield Binding(kind.upper(), getattr(rule, kind))
+        yield Binding(kind.upper(), getattr(rule, kind), rule.body)
     for more in rule.additional_bindings:
         yield from _bindings(more)

@@ -26,10 +26,15 @@ _CORS_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _CORS_REQUEST_HEADERS = (
     "authorization, content-type, grpc-timeout, traceparent, tracestate, x-grpc-web, x-user-agent"
 )
-_CORS_REPLY_HEADERS = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id"
+_CORS_REPLY_HEADERS = (
+    "grpc-status, grpc-message, grpc-status-details-bin, retry-after, x-request-id"
+)
 _CORS_SECONDS = "86400"
+_TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 # A route without any requirement, for what tells nothing: the refusal of unknown paths.
 ANONYMOUS: Json = {JWT: typed(f"{_JWT_TYPE}.PerRouteConfig", disabled=True)}
+# The same past the transcoder, which would say of a verb that it does not know the path.
+UNREAD: Json = {**ANONYMOUS, _TRANSCODER: typed("config.route.v3.FilterConfig", disabled=True)}
 
 
 def jwt_route(*, public: bool) -> Json:
@@ -47,6 +52,7 @@ def http_filters(
     services: Sequence[str],
     clusters: Iterable[str],
     keys: str | None,
+    checks: Sequence[Json] = (),
 ) -> list[Json]:
     """Every filter.
 
@@ -56,6 +62,7 @@ def http_filters(
         services: What it may reach.
         clusters: Whose health is the gateway's.
         keys: The key set; without it Envoy follows `config.token_file`.
+        checks: Filters for requests whose token is good, before they become messages.
     """
     return [
         _health(clusters),
@@ -68,6 +75,7 @@ def http_filters(
             max_request_bytes=config.bounds.body_bytes,
         ),
         _tokens(config, keys),
+        *checks,
         _transcoder(config, descriptor_set, services),
         extension(
             "filters.http.router",
@@ -149,7 +157,7 @@ def _tokens(config: GatewayConfig, keys: str | None) -> Json:
 
 def _transcoder(config: GatewayConfig, descriptor_set: bytes, services: Sequence[str]) -> Json:
     return extension(
-        "filters.http.grpc_json_transcoder",
+        _TRANSCODER.removeprefix("envoy."),
         "extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         proto_descriptor_bin=base64.b64encode(descriptor_set).decode(),
         services=list(services),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ _DETAILS: Final = (
     "google.rpc.BadRequest",
     "google.rpc.RetryInfo",
 )
+# After the name of a message that replies hold too.
+_IN_BODY: Final = ".Body"
 _VERBS: Final = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 
 
@@ -43,6 +45,8 @@ class _Document:
     def __init__(self, contracts: Contracts) -> None:
         self._contracts = contracts
         self._schemas = Schemas(contracts)
+        # Of bodies, where the gateway refuses what it does not know; replies may gain fields.
+        self._bodies = Schemas(contracts)
         self._reasons = self._documented_reasons()
 
     def build(self) -> dict[str, Any]:
@@ -60,6 +64,11 @@ class _Document:
                 service = method.containing_service.full_name
                 tags[module(service)] = self._contracts.comment(service)
         self._add_errors()
+        renamed = self._add_bodies()
+        for item in paths.values():
+            for operation in item.values():
+                if "requestBody" in operation:
+                    operation["requestBody"] = closed(operation["requestBody"], renamed)
         return {
             "openapi": "3.1.0",
             "info": {
@@ -145,14 +154,14 @@ class _Document:
                 return {"required": True, **_opaque()}
             return {
                 "required": self._schemas.required(field),
-                "content": {"application/json": {"schema": self._schemas.field(field)}},
+                "content": {"application/json": {"schema": self._bodies.field(field)}},
             }
         if request.full_name == _HTTP_BODY:
             return {"required": True, **_opaque()}
         in_path = set(binding.path_fields)
         left = [field for field in request.fields if field.name not in in_path]
         whole = len(left) == len(request.fields)
-        schema = self._schemas.message(request) if whole else self._schemas.fields(request, left)
+        schema = self._bodies.message(request) if whole else self._bodies.fields(request, left)
         if method.client_streaming:
             schema = {"type": "array", "items": schema}
         return {
@@ -184,6 +193,22 @@ class _Document:
             if value.number
         }
 
+    def _add_bodies(self) -> dict[str, str]:
+        """Put what bodies refer to among the schemas; what is named otherwise there, by its name.
+
+        A message that replies hold too has two schemas, one of them closed.
+        """
+        known, bodies = self._schemas.components, self._bodies.components
+        renamed = {
+            f"{PREFIX}{name}": f"{PREFIX}{name}{_IN_BODY}"
+            for name, schema in bodies.items()
+            if name in known and "properties" in schema
+        }
+        for name, schema in bodies.items():
+            new = renamed.get(f"{PREFIX}{name}", f"{PREFIX}{name}").removeprefix(PREFIX)
+            known.setdefault(new, closed(schema, renamed))
+        return renamed
+
     def _add_errors(self) -> None:
         """Put google.rpc.Status and what it carries among the schemas."""
         components = self._schemas.components
@@ -212,6 +237,20 @@ class _Document:
                 },
             },
         }
+
+
+def closed(schema: Any, renamed: Mapping[str, str]) -> Any:
+    """A schema whose objects have no properties but their own, with its references renamed."""
+    if isinstance(schema, list):
+        return [closed(each, renamed) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(value, renamed) for key, value in schema.items()}
+    if isinstance(made.get("$ref"), str):
+        made["$ref"] = renamed.get(made["$ref"], made["$ref"])
+    if made.get("type") == "object" and "properties" in made:
+        made.setdefault("additionalProperties", False)
+    return made
 
 
 def _field_at(message: Descriptor, path: str) -> FieldDescriptor:

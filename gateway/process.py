@@ -21,6 +21,7 @@ from gateway.keys import discovery, read_keys
 from gateway.probe import ask
 from gateway.render import render
 from gateway.shapes import Json
+from gateway.tls import secrets
 
 _LEASH = Path(__file__).with_name("leash.py")
 _VALIDATE_SECONDS = 30
@@ -98,6 +99,7 @@ class GatewayProcess:
         """
         checked = self.config_file.with_name("envoy-validate.json")
         keys = read_keys(self._config.jwks_file)
+        self._write_secrets()
         self._write(checked, render(self._config, self._descriptor_set, keys))
         process = await asyncio.create_subprocess_exec(
             *(str(envoy_path()), "--mode", "validate", "--config-path", str(checked)),
@@ -128,6 +130,7 @@ class GatewayProcess:
         check_port(self._config.host, self._config.port)
         keys = read_keys(self._config.jwks_file)
         self._write(self._config.token_file, discovery(self._config, keys))
+        self._write_secrets()
         self._write(self.config_file, render(self._config, self._descriptor_set))
         self._prepare_logs()
         self._process = await asyncio.create_subprocess_exec(
@@ -262,6 +265,10 @@ class GatewayProcess:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(made, file)
         new.replace(target)
+
+    def _write_secrets(self) -> None:
+        for target, made in secrets(self._config).items():
+            self._write(target, made)
 
     def _prepare_logs(self) -> None:
         self._put_aside()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+
 from gateway import contract
 from gateway.clusters import (
     CONNECTION_BUFFER_BYTES,
@@ -10,11 +13,14 @@ from gateway.clusters import (
     clusters,
     name_clusters,
 )
-from gateway.config import Bounds, GatewayConfig
+from gateway.config import GatewayConfig
 from gateway.filters import CLAIMS, cors_policy, http_filters
+from gateway.limits import rate_filter, retry_seconds
+from gateway.overload import overload, runtime
 from gateway.replies import local_replies
 from gateway.routes import routes
 from gateway.shapes import Json, extension, seconds
+from gateway.strict import strict_filter
 
 # Headers that only the mesh and the gateway itself may set. A client's x-request-id goes too:
 # an id in our logs is ours. `traceparent` stays, and joins a client's trace to ours.
@@ -60,18 +66,20 @@ def render(config: GatewayConfig, descriptor_set: bytes, keys: str | None = None
     rpcs = contract.rpcs(files)
     names = name_clusters(config.upstreams)
     reached = sorted({rpc.service for rpc in rpcs if not rpc.internal})
+    checks = [*rate_filter(config.limits, rpcs), *strict_filter(config, names[min(names)])]
     filters = http_filters(
-        config, contract.for_transcoder(files), reached, sorted(set(names.values())), keys
+        config, contract.for_transcoder(files), reached, sorted(set(names.values())), keys, checks
     )
     # Time bounds on requests do not fit clients that stream: their routes bound those.
     client_streams = any(rpc.client_streaming for rpc in rpcs if not rpc.internal)
     manager = _connection_manager(config, filters, client_streams=client_streams)
+    manager["local_reply_config"] = local_replies(retry_seconds(config.limits, rpcs))
     manager["route_config"] = {
         "virtual_hosts": [
             {
                 "name": "plexus",
                 "domains": ["*"],
-                "routes": routes(rpcs, names, config.bounds),
+                "routes": routes(rpcs, names, config),
                 "typed_per_filter_config": cors_policy(config),
                 # What a retry sends again is held until the reply begins.
                 "request_body_buffer_limit": config.bounds.body_bytes,
@@ -82,7 +90,8 @@ def render(config: GatewayConfig, descriptor_set: bytes, keys: str | None = None
         # Asked for by whatever follows a file; nobody is told.
         "node": {"id": "gateway", "cluster": "plexus"},
         "admin": {"address": {"pipe": {"path": str(config.admin_socket), "mode": 0o600}}},
-        "overload_manager": _overload(config.bounds),
+        "overload_manager": overload(config.bounds),
+        "layered_runtime": runtime(),
         "static_resources": {
             "listeners": [_listener(config, manager)],
             "clusters": clusters(config),
@@ -105,6 +114,7 @@ def _listener(config: GatewayConfig, manager: Json) -> Json:
             )
         ],
         "listener_filters_timeout": seconds(config.bounds.header_seconds),
+        "socket_options": _socket_options(config),
         "filter_chains": [
             {
                 "filters": [
@@ -116,6 +126,24 @@ def _listener(config: GatewayConfig, manager: Json) -> Json:
             }
         ],
     }
+
+
+def _socket_options(config: GatewayConfig) -> list[Json]:
+    """Cuts callers who read nothing: the kernel waits so long for a peer to take what is sent.
+
+    No time-out of HTTP does that, since a stream may be silent for as long as a model thinks.
+    """
+    if sys.platform != "linux":
+        return []
+    return [
+        {
+            "description": "callers who do not read",
+            "level": socket.IPPROTO_TCP,
+            "name": socket.TCP_USER_TIMEOUT,
+            "int_value": int(config.bounds.unread_seconds * 1000),
+            "state": "STATE_PREBIND",
+        }
+    ]
 
 
 def _connection_manager(
@@ -152,7 +180,6 @@ def _connection_manager(
         always_set_request_id_in_response=True,
         early_header_mutation_extensions=[_strip()],
         access_log=[_access_log(config)],
-        local_reply_config=local_replies(),
         http_filters=filters,
     )
     return dict(made["typed_config"])
@@ -180,42 +207,3 @@ def _access_log(config: GatewayConfig) -> Json:
     )
     # Probes come every few seconds and say nothing.
     return {**log, "filter": {"not_health_check_filter": {}}}
-
-
-def _overload(bounds: Bounds) -> Json:
-    heap, connections = (
-        "envoy.resource_monitors.fixed_heap",
-        "envoy.resource_monitors.global_downstream_max_connections",
-    )
-    at = {"shrink": 0.90, "shed": 0.95, "stop": 0.98}
-    return {
-        "refresh_interval": "0.250s",
-        "resource_monitors": [
-            extension(
-                heap.removeprefix("envoy."),
-                "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
-                max_heap_size_bytes=bounds.heap_bytes,
-            ),
-            extension(
-                connections.removeprefix("envoy."),
-                "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                max_active_downstream_connections=bounds.connections,
-            ),
-        ],
-        "actions": [
-            _when("envoy.overload_actions.shrink_heap", heap, at["shrink"]),
-            _when("envoy.overload_actions.stop_accepting_requests", heap, at["stop"]),
-        ],
-        "loadshed_points": [
-            _when(
-                "envoy.load_shed_points.http_connection_manager_decode_headers", heap, at["shed"]
-            ),
-        ],
-    }
-
-
-def _when(action: str, monitor: str, threshold: float) -> Json:
-    return {
-        "name": action,
-        "triggers": [{"name": monitor, "threshold": {"value": threshold}}],
-    }

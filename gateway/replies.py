@@ -7,18 +7,19 @@ google.rpc.Status with ErrorInfo: as JSON for REST, in the trailers for gRPC and
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from plexus.errors.v1 import errors_pb2
 
 from gateway.filters import HEALTH_PATH
+from gateway.headers import REST_HEADERS, added, replaced
 from gateway.shapes import Json
 
 DOMAIN = "plexus"
-_ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+_TYPES = "type.googleapis.com/google.rpc."
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 _TRANSCODED = "x-envoy-original-path"
 _PREFIX = "ERROR_REASON_"
@@ -37,6 +38,8 @@ class Refusal:
     comparison: str = "EQ"
     # The HTTP status to answer with instead; 0 keeps the one that Envoy chose.
     answer: int = 0
+    # Seconds after which the same call may succeed; 0 where that is not known.
+    retry: int = 0
 
     @property
     def number(self) -> int:
@@ -51,9 +54,10 @@ def _refusal(
     message: str,
     comparison: str = "EQ",
     answer: int = 0,
+    retry: int = 0,
 ) -> Refusal:
     name = _Reason.Name(reason).removeprefix(_PREFIX)
-    return Refusal(status, code, name, message, comparison, answer)
+    return Refusal(status, code, name, message, comparison, answer, retry)
 
 
 _C = grpc.StatusCode
@@ -72,18 +76,18 @@ REFUSALS = (
     _refusal(404, _C.UNIMPLEMENTED, _Reason.ERROR_REASON_UNKNOWN_METHOD,
              "There is no such method or path."),
     _refusal(405, _C.UNIMPLEMENTED, _Reason.ERROR_REASON_UNKNOWN_METHOD,
-             "There is no such method or path."),
+             "This path has other methods: see the header `allow`."),
     _refusal(408, _C.DEADLINE_EXCEEDED, _Reason.ERROR_REASON_DEADLINE_EXCEEDED, _LATE),
     _refusal(413, _C.RESOURCE_EXHAUSTED, _Reason.ERROR_REASON_BODY_TOO_LARGE,
              "The body is larger than this installation takes."),
     _refusal(415, _C.INVALID_ARGUMENT, _Reason.ERROR_REASON_INVALID_REQUEST,
              "The type of the content is not one that is read here."),
-    _refusal(429, _C.RESOURCE_EXHAUSTED, _Reason.ERROR_REASON_LIMIT_REACHED,
-             "Too many requests; try again later."),
+    _refusal(429, _C.RESOURCE_EXHAUSTED, _Reason.ERROR_REASON_RATE_LIMITED,
+             "Too many calls a second; try again a little later.", retry=1),
     _refusal(431, _C.RESOURCE_EXHAUSTED, _Reason.ERROR_REASON_LIMIT_REACHED,
              "The headers are larger than this installation takes."),
     _refusal(502, _C.UNAVAILABLE, _Reason.ERROR_REASON_UNAVAILABLE, _AWAY),
-    _refusal(503, _C.UNAVAILABLE, _Reason.ERROR_REASON_UNAVAILABLE, _AWAY),
+    _refusal(503, _C.UNAVAILABLE, _Reason.ERROR_REASON_UNAVAILABLE, _AWAY, retry=1),
     _refusal(504, _C.DEADLINE_EXCEEDED, _Reason.ERROR_REASON_DEADLINE_EXCEEDED, _LATE),
     _refusal(500, _C.INTERNAL, _Reason.ERROR_REASON_INTERNAL,
              "Something failed that should not.", "GE"),
@@ -92,10 +96,15 @@ REFUSALS = (
 )  # fmt: skip
 
 
-def local_replies() -> Json:
-    """Envoy's `local_reply_config`."""
-    mappers = [_probe(200, "ok\n"), _probe(503, "unavailable\n")]
-    for refusal in REFUSALS:
+def local_replies(retry: int = 1) -> Json:
+    """Envoy's `local_reply_config`.
+
+    Args:
+        retry: Seconds that a caller waits who made too many calls.
+    """
+    mappers = [_probe(200, "ok\n"), _probe(503, "unavailable\n"), _from_module()]
+    for each in REFUSALS:
+        refusal = replace(each, retry=retry) if each.status == 429 else each
         mappers += [_over_grpc(refusal), _over_rest(refusal)]
     return {"mappers": mappers}
 
@@ -105,6 +114,19 @@ def _probe(status: int, text: str) -> Json:
     return {
         "filter": _both(_status(status), _header(":path", {"exact": HEALTH_PATH})),
         "body": {"inline_string": text},
+        "headers_to_add": added(REST_HEADERS),
+    }
+
+
+def _from_module() -> Json:
+    """The refusal of a body by the module that was asked: it is an error in its words already."""
+    return {
+        "filter": _both(_status(400), {"response_flag_filter": {"flags": ["UAEX"]}}),
+        "headers_to_add": added(REST_HEADERS),
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
+        },
     }
 
 
@@ -114,15 +136,21 @@ def _over_rest(refusal: Refusal) -> Json:
         # Where and how the JSON is wrong, in the transcoder's words; no other text is as harmless.
         metadata["detail"] = "%LOCAL_REPLY_BODY%"
     info = {
-        "@type": _ERROR_INFO,
+        "@type": f"{_TYPES}ErrorInfo",
         "reason": refusal.reason,
         "domain": DOMAIN,
         "metadata": metadata,
     }
-    body = {"code": refusal.number, "message": refusal.message, "details": [info]}
+    details: list[Json] = [info]
+    headers = dict(REST_HEADERS)
+    if refusal.retry:
+        details.append({"@type": f"{_TYPES}RetryInfo", "retry_delay": f"{refusal.retry}s"})
+        headers["retry-after"] = str(refusal.retry)
+    body = {"code": refusal.number, "message": refusal.message, "details": details}
     return {
         "filter": _status(refusal.status, refusal.comparison),
         **({"status_code": refusal.answer} if refusal.answer else {}),
+        "headers_to_add": added(headers),
         "body_format_override": {
             "json_format": body,
             "content_type": "application/json",
@@ -133,10 +161,15 @@ def _over_rest(refusal: Refusal) -> Json:
 
 
 def _over_grpc(refusal: Refusal) -> Json:
-    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN)
-    detail = any_pb2.Any()
-    detail.Pack(info)
-    status = status_pb2.Status(code=refusal.number, message=refusal.message, details=[detail])
+    status = status_pb2.Status(code=refusal.number, message=refusal.message)
+    facts = [error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN)]
+    if refusal.retry:
+        delay = duration_pb2.Duration(seconds=refusal.retry)
+        facts.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    for fact in facts:
+        detail = any_pb2.Any()
+        detail.Pack(fact)
+        status.details.append(detail)
     details = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
     return {
         "filter": _both(
@@ -149,18 +182,13 @@ def _over_grpc(refusal: Refusal) -> Json:
         # gRPC-Web keeps only what looks like this.
         "status_code": 200,
         "body": {"inline_string": ""},
-        "headers_to_add": [
-            _set("grpc-status", str(refusal.number)),
-            _set("grpc-message", refusal.message),
-            _set("grpc-status-details-bin", details),
-        ],
-    }
-
-
-def _set(name: str, value: str) -> Json:
-    return {
-        "header": {"key": name, "value": value},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        "headers_to_add": replaced(
+            {
+                "grpc-status": str(refusal.number),
+                "grpc-message": refusal.message,
+                "grpc-status-details-bin": details,
+            }
+        ),
     }
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from gateway.config import Bounds
+from gateway.config import GatewayConfig
 from gateway.contract import Binding, Rpc
 from gateway.errors import GatewayError
-from gateway.filters import ANONYMOUS, jwt_route
+from gateway.filters import ANONYMOUS, UNREAD, jwt_route
+from gateway.headers import REST_HEADERS, added, replaced
+from gateway.limits import rate_route
 from gateway.shapes import Json, extension, seconds
+from gateway.strict import strict_route
 
 # The service ends a stream at its deadline and says why; the gateway cuts what is still open,
 # for which HTTP has no words once the reply has begun.
@@ -26,12 +29,10 @@ REPEATABLE_RETRIES = f"{SAFE_RETRIES},unavailable,reset"
 _RETRIES = 4
 _BACK_OFF = {"base_interval": "0.010s", "max_interval": "0.100s"}
 _OTHER_HOSTS_ATTEMPTS = 10
-# Replies hold one tenant's data, or tokens: no cache between here and the caller keeps them.
-_REST_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _SEGMENT = re.compile(r"\{(?P<name>[^=}]+)(?:=(?P<pattern>[^}]+))?\}")
 
 
-def routes(rpcs: Iterable[Rpc], cluster_of: Mapping[str, str], bounds: Bounds) -> list[Json]:
+def routes(rpcs: Iterable[Rpc], cluster_of: Mapping[str, str], config: GatewayConfig) -> list[Json]:
     """Every route, the most specific path first, then the refusal of all else.
 
     Raises:
@@ -39,22 +40,30 @@ def routes(rpcs: Iterable[Rpc], cluster_of: Mapping[str, str], bounds: Bounds) -
     """
     rest: list[tuple[object, Json]] = []
     native: list[Json] = []
+    # One server answers for the mesh: in every shape each process knows all contracts.
+    first = cluster_of[min(cluster_of)]
+    # By the path as Envoy matches it, and how specific it is.
+    verbs: dict[tuple[tuple[int, ...], str], set[str]] = {}
     for rpc in rpcs:
         if rpc.internal:
             continue
         if rpc.module not in cluster_of:
             raise GatewayError(f"{rpc.path} has no endpoint: the module {rpc.module} is missing")
         cluster = cluster_of[rpc.module]
-        native.append(_native(rpc, cluster))
-        rest += [(specificity(b.template), _rest(rpc, b, cluster)) for b in rpc.bindings]
+        native.append(_native(rpc, cluster, config))
+        for binding in rpc.bindings:
+            asked = strict_route(config, rpc, binding, None if cluster == first else cluster)
+            order = specificity(binding.template)
+            rest.append((order, _rest(rpc, binding, cluster, config, asked)))
+            path = tuple(rank for rank, _ in order), template_regex(binding.template)
+            verbs.setdefault(path, set()).add(binding.method)
     rest.sort(key=lambda pair: pair[0])  # type: ignore[arg-type, return-value]
-    # One server answers for the mesh: in every shape each process knows all contracts.
-    first = cluster_of[min(cluster_of)]
     return [
         *native,
-        *_utilities(first, bounds),
+        *_utilities(first, config),
         *(route for _, route in rest),
         _preflight(first),
+        *(_other_verbs(path, verbs[rank, path]) for rank, path in sorted(verbs)),
         _nothing_else(),
     ]
 
@@ -81,17 +90,21 @@ def _part(part: str) -> str:
     return {"*": "[^/]+", "**": ".+"}.get(part, re.escape(part))
 
 
-def _native(rpc: Rpc, cluster: str) -> Json:
+def _native(rpc: Rpc, cluster: str, config: GatewayConfig) -> Json:
     match = {"path": rpc.path, "headers": [_content_type(grpc=True)]}
-    return _route(rpc, match, cluster, rest=False)
+    return {**_route(rpc, match, cluster, rest=False), **rate_route(config.limits, rpc)}
 
 
-def _rest(rpc: Rpc, binding: Binding, cluster: str) -> Json:
+def _rest(rpc: Rpc, binding: Binding, cluster: str, config: GatewayConfig, asked: Json) -> Json:
     path: Json = {"path": binding.template}
     if "{" in binding.template:
         path = {"safe_regex": {"regex": template_regex(binding.template)}}
     method = {"name": ":method", "string_match": {"exact": binding.method}}
-    return _route(rpc, {**path, "headers": [method, _content_type(grpc=False)]}, cluster, rest=True)
+    match = {**path, "headers": [method, _content_type(grpc=False)]}
+    made = {**_route(rpc, match, cluster, rest=True), **rate_route(config.limits, rpc)}
+    if asked:
+        made["typed_per_filter_config"] = {**made.get("typed_per_filter_config", {}), **asked}
+    return made
 
 
 def _content_type(*, grpc: bool) -> Json:
@@ -112,10 +125,8 @@ def _route(rpc: Rpc, match: Json, cluster: str, *, rest: bool) -> Json:
         # module's gRPC library, whose error has no reason; this way the gateway always answers.
         made["request_headers_to_remove"] = ["grpc-timeout"]
     if rest:
-        made["response_headers_to_add"] = [
-            {"header": {"key": key, "value": value}, "append_action": "ADD_IF_ABSENT"}
-            for key, value in _REST_HEADERS.items()
-        ]
+        made["response_headers_to_add"] = added(REST_HEADERS)
+        made["response_headers_to_remove"] = ["grpc-accept-encoding"]
     return made
 
 
@@ -149,15 +160,16 @@ def _retries(rpc: Rpc) -> Json:
     }
 
 
-def _utilities(cluster: str, bounds: Bounds) -> list[Json]:
+def _utilities(cluster: str, config: GatewayConfig) -> list[Json]:
     """GRPC's own services: a look at health for anyone; what stays open, for callers alone."""
     check = _utility(_HEALTH, "Check", deadline=_HEALTH_SECONDS, public=True)
-    watch = _utility(_HEALTH, "Watch", deadline=bounds.utility_stream_seconds, public=False)
+    longest = config.bounds.utility_stream_seconds
+    watch = _utility(_HEALTH, "Watch", deadline=longest, public=False)
     reflect = [
         _utility(name, "ServerReflectionInfo", deadline=_REFLECTION_SECONDS, public=False)
         for name in _REFLECTION
     ]
-    return [_native(rpc, cluster) for rpc in (check, watch, *reflect)]
+    return [_native(rpc, cluster, config) for rpc in (check, watch, *reflect)]
 
 
 def _utility(service: str, name: str, *, deadline: float, public: bool) -> Rpc:
@@ -171,6 +183,7 @@ def _utility(service: str, name: str, *, deadline: float, public: bool) -> Rpc:
         client_streaming=service != _HEALTH,
         server_streaming=name != "Check",
         bindings=(),
+        rate_class="READ",
     )
 
 
@@ -193,6 +206,20 @@ def _preflight(cluster: str) -> Json:
         },
         "route": {"cluster": cluster},
         "typed_per_filter_config": ANONYMOUS,
+    }
+
+
+def _other_verbs(path: str, verbs: Iterable[str]) -> Json:
+    """A path that is there, asked with a verb that is not; HEAD too, which would cost as GET does.
+
+    The templates are no secret, so nobody needs a token to be told.
+    """
+    return {
+        "name": "other-verbs",
+        "match": {"safe_regex": {"regex": path}, "headers": [_content_type(grpc=False)]},
+        "direct_response": {"status": 405},
+        "response_headers_to_add": replaced({"allow": ", ".join(sorted(verbs))}),
+        "typed_per_filter_config": UNREAD,
     }
 
 

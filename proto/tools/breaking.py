@@ -12,13 +12,17 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from proto.tools.descriptors import Contracts
 from proto.tools.generate import ROOT, GenerateError, descriptor_set
+
+_PATH_FIELD = re.compile(r"\{[^}=]+")
 
 
 class CompareError(Exception):
@@ -58,7 +62,34 @@ def compare(root: Path, tag: str) -> str:
         old, new = scratch / "old.binpb", scratch / "new.binpb"
         descriptor_set(scratch / "released" / "proto", old)
         descriptor_set(root / "proto", new)
-        return _buf_breaking(new, old, root / "buf.yaml")
+        said = [_buf_breaking(new, old, root / "buf.yaml")]
+        said += lost_paths(Contracts.read(old), Contracts.read(new))
+        return "\n".join(filter(None, said))
+
+
+def lost_paths(old: Contracts, new: Contracts) -> list[str]:
+    """The REST paths of a release that are gone or mean something else; buf looks at none."""
+    now = _paths(new)
+    return [
+        f"{path}: over REST it was {rpc}"
+        + (f" with the body {body!r}" if body else "")
+        + (f" and now is {now[path][0]} with the body {now[path][1]!r}" if path in now else "")
+        for path, (rpc, body, reply) in _paths(old).items()
+        if now.get(path) != (rpc, body, reply)
+    ]
+
+
+def _paths(contracts: Contracts) -> dict[str, tuple[str, str, str]]:
+    """The RPC, the body and the reply's body behind each verb and path, whatever its fields' names.
+
+    What a path calls its field may change: callers fill it in and never see the name.
+    """
+    found = {}
+    for method in contracts.methods():
+        for binding in contracts.bindings(method):
+            path = f"{binding.verb.upper()} {_PATH_FIELD.sub('{', binding.path)}"
+            found[path] = (method.full_name, binding.body, binding.response_body)
+    return found
 
 
 def _buf_breaking(new: Path, old: Path, config: Path) -> str:

@@ -30,6 +30,7 @@ from proto.tools.descriptors import (
 from proto.tools.generate import PROTO, GenerateError, descriptor_set
 
 _PERMISSION: Final = re.compile(r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
+_NO_CLASS: Final = "RATE_CLASS_UNSPECIFIED"
 _SHAPELESS: Final = tuple(
     f"google.protobuf.{name}" for name in ("Any", "Struct", "Value", "ListValue")
 )
@@ -109,6 +110,20 @@ def _has_deadline(contracts: Contracts) -> _Said:
                 method.full_name,
                 "it may run for ever; give its policy a deadline of more than zero, "
                 "such as deadline: {seconds: 5}.",
+            )
+
+
+def _has_rate_class(contracts: Contracts) -> _Said:
+    for method in contracts.methods():
+        policy = contracts.policy(method)
+        if policy is None or policy.access == "internal":
+            continue
+        said = contracts.options(method.full_name)["[plexus.options.v1.policy]"]
+        if said.get("rate_class", _NO_CLASS) == _NO_CLASS:
+            yield (
+                method.full_name,
+                "nothing limits how often it is called; give its policy a rate_class, "
+                "such as rate_class: RATE_CLASS_READ.",
             )
 
 
@@ -316,6 +331,7 @@ def _names_field(method: MethodDescriptor, path: str) -> bool:
 RULES: Final[dict[str, Callable[[Contracts], _Said]]] = {
     "HAS_ACCESS": _has_access,
     "HAS_DEADLINE": _has_deadline,
+    "HAS_RATE_CLASS": _has_rate_class,
     "PERMISSION_IS_NAMED": _permission_is_named,
     "PERMISSION_HAS_ONE_ROLE": _permission_has_one_role,
     "INTERNAL_HAS_NO_ROUTE": _internal_has_no_route,

@@ -18,6 +18,16 @@ class ContractError(Exception):
     """An RPC without a permission or a deadline, or two that contradict each other."""
 
 
+class RateClass(Enum):
+    """Which limit of the gateway the calls of an RPC count against."""
+
+    NONE = options_pb2.RATE_CLASS_UNSPECIFIED
+    READ = options_pb2.RATE_CLASS_READ
+    WRITE = options_pb2.RATE_CLASS_WRITE
+    GENERATE = options_pb2.RATE_CLASS_GENERATE
+    LOGIN = options_pb2.RATE_CLASS_LOGIN
+
+
 class Access(Enum):
     """Who may call an RPC."""
 
@@ -37,6 +47,8 @@ class Method:
         role: The least role that holds the permission.
         deadline: Seconds.
         retryable: Whether a call that may have run may be made again.
+        rate_class: Which limit its calls count against; NONE for internal ones alone.
+        cost: How many calls one counts as.
     """
 
     name: str
@@ -45,13 +57,15 @@ class Method:
     role: int
     deadline: float
     retryable: bool
+    rate_class: RateClass
+    cost: int
 
 
 def read_method(descriptor: MethodDescriptor) -> Method:
     """The policy of one RPC.
 
     Raises:
-        ContractError: It declares no access or no deadline.
+        ContractError: It declares no access, no deadline or, with a way in, no rate class.
     """
     service = descriptor.containing_service
     name = f"/{service.full_name}/{descriptor.name}"
@@ -65,6 +79,8 @@ def read_method(descriptor: MethodDescriptor) -> Method:
     deadline = policy.deadline.seconds + policy.deadline.nanos / 1e9
     if deadline <= 0:
         raise ContractError(f"{name} declares no deadline: add one to its policy option")
+    if not (policy.internal or policy.rate_class):
+        raise ContractError(f"{name} declares no rate class: add one to its policy option")
     return Method(
         name=name,
         access=Access(access),
@@ -72,6 +88,8 @@ def read_method(descriptor: MethodDescriptor) -> Method:
         role=policy.role,
         deadline=deadline,
         retryable=options.idempotency_level != descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN,
+        rate_class=RateClass(policy.rate_class),
+        cost=policy.cost or 1,
     )
 
 

@@ -25,6 +25,8 @@ from services.runtime.errors import (
 
 DOMAIN = "plexus"
 DETAILS_KEY = "grpc-status-details-bin"
+# Over REST the gateway makes a header of it; HTTP's clients know no RetryInfo.
+_RETRY_KEY = "retry-after"
 _GRPC_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -48,18 +50,21 @@ def _bad_request(error: PlexusError) -> list[BadRequest]:
 
 
 def _retry_info(error: PlexusError) -> list[RetryInfo]:
-    if error.retry_after is None:
-        return []
-    return [RetryInfo(retry_delay=Duration(seconds=max(1, math.ceil(error.retry_after))))]
+    seconds = _retry_seconds(error)
+    return [] if seconds is None else [RetryInfo(retry_delay=Duration(seconds=seconds))]
+
+
+def _retry_seconds(error: PlexusError) -> int | None:
+    return None if error.retry_after is None else max(1, math.ceil(error.retry_after))
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], error: PlexusError) -> None:
     """End an RPC with the error. Always raises grpc's own abort error."""
-    status = to_status(error)
+    status, seconds = to_status(error), _retry_seconds(error)
+    details = (DETAILS_KEY, status.SerializeToString())
+    retry = () if seconds is None else ((_RETRY_KEY, str(seconds)),)
     await context.abort(
-        _GRPC_CODES[status.code],
-        status.message,
-        trailing_metadata=((DETAILS_KEY, status.SerializeToString()),),
+        _GRPC_CODES[status.code], status.message, trailing_metadata=(details, *retry)
     )
 
 

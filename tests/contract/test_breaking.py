@@ -15,6 +15,9 @@ from tests.contract.conftest import Edit, copy_contracts, edit
 AGENT = "agents/v1/agent.proto"
 SERVICE = "agents/v1/agents_service.proto"
 LAST_FIELD = "  google.protobuf.Timestamp create_time = 6;\n"
+CANCEL = """      post: "/v1/runs/{run_id}:cancel"
+      body: "*"
+"""
 A_NEW_RPC = """
   // Forgets an agent.
   rpc ForgetAgent(ForgetAgentRequest) returns (ForgetAgentResponse) {
@@ -79,9 +82,28 @@ BREAKS: dict[str, tuple[list[Edit], str]] = {
         [(AGENT, "bool default = 5;", "int64 default = 5;")],
         'changed type from "bool" to "int64"',
     ),
+    "a lost path": (
+        [(SERVICE, 'get: "/v1/runs/{run_id}"}', 'get: "/v2/runs/{run_id}"}')],
+        "GET /v1/runs/{}: over REST it was plexus.agents.v1.AgentsService.GetRun\n",
+    ),
+    "another verb": (
+        [(SERVICE, 'post: "/v1/agents/process"', 'put: "/v1/agents/process"')],
+        "POST /v1/agents/process: over REST it was plexus.agents.v1.AgentsService.Process",
+    ),
+    "another body": (
+        [(SERVICE, CANCEL, CANCEL.replace('body: "*"', 'body: "run_id"'))],
+        "and now is plexus.agents.v1.AgentsService.CancelRun with the body 'run_id'",
+    ),
 }
 PASSES: dict[str, list[Edit]] = {
     "no change": [],
+    "an added path": [
+        (
+            SERVICE,
+            'get: "/v1/runs/{run_id}"}',
+            'get: "/v1/runs/{run_id}" additional_bindings {get: "/v2/runs/{run_id}"}}',
+        )
+    ],
     "an added field": [(AGENT, LAST_FIELD, f"{LAST_FIELD}  // New.\n  string motto = 7;\n")],
     "an added RPC": [
         (SERVICE, "service AgentsService {\n", f"service AgentsService {{{A_NEW_RPC}"),

@@ -80,7 +80,7 @@ FINE = [
     ("services/new/service.py", "from .domain import Noun"),
     ("services/app.py", "from services.new import module"),
     ("services/runtime/server.py", "from plexus.options.v1 import options_pb2"),
-    ("services/runtime/db.py", "connection.commit()"),
+    ("services/runtime/db/postgres.py", "connection.commit()"),
     ("services/new/store.py", "repository.commit(branch, records)"),
     ("services/new/settings.py", "import os\nKEY = os.environ['KEY']"),
     ("services/new/servicer.py", "try:\n    f()\nfinally:\n    g()"),

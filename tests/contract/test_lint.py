@@ -18,6 +18,7 @@ PLANTED = Path(__file__).parent / "planted" / "defects.proto"
 DEFECTS = {
     "HAS_ACCESS": ["Service.NoPolicy", "Service.NoAccess", "Service.FalseAccess"],
     "HAS_DEADLINE": ["Service.NoPolicy", "Service.NoAccess", "Service.ZeroDeadline"],
+    "HAS_RATE_CLASS": ["Service.NoClass"],
     "PERMISSION_IS_NAMED": ["Service.BadName"],
     "PERMISSION_HAS_ONE_ROLE": [
         "Service.NoAccess",

@@ -312,12 +312,26 @@ def test_a_body_holds_what_the_path_leaves(planted: Json) -> None:
     assert one_field["requestBody"] == {
         "required": True,
         "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/plexus.planted.v2.Place"}}
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/plexus.planted.v2.Place.Body"}
+            }
         },
     }
     assert "since" in {each["name"] for each in one_field["parameters"]}
     reply = one_field["responses"]["200"]["content"]["application/json"]["schema"]
     assert reply["type"] == "array"
+
+
+def test_a_body_has_no_properties_but_its_own_and_a_reply_may_gain_some(planted: Json) -> None:
+    schemas_ = planted["components"]["schemas"]
+    assert schemas_["plexus.planted.v2.SearchRequest"]["additionalProperties"] is False
+    # Replies hold it too, and they may grow.
+    of_body, of_reply = (schemas_[f"plexus.planted.v2.Place{end}"] for end in (".Body", ""))
+    assert of_body["additionalProperties"] is False
+    assert of_body["properties"]["within"]["$ref"].endswith("v2.Place.Body")
+    assert of_reply["properties"]["within"]["$ref"].endswith("v2.Place")
+    assert "additionalProperties" not in of_reply
+    assert "additionalProperties" not in schemas_["google.rpc.Status"]
 
 
 def test_a_body_in_the_path_alone_need_not_be_sent(document: Json) -> None:

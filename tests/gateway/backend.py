@@ -20,8 +20,12 @@ from plexus.agents.v1 import agent_pb2, agents_service_pb2, agents_service_pb2_g
 from plexus.history.v1 import history_service_pb2, history_service_pb2_grpc, session_pb2
 from plexus.identity.v1 import identity_service_pb2, identity_service_pb2_grpc, user_pb2
 
+from services.runtime.errors import ResourceExhausted
+from services.runtime.status import abort
+from services.runtime.strict_json import StrictJson
+
 Context = grpc.aio.ServicerContext[Any, Any]
-OK, SLOW, MISSING, BROKEN = "agt_ok", "slow", "missing", "broken"
+OK, SLOW, MISSING, BROKEN, BUSY = "agt_ok", "slow", "missing", "broken", "busy"
 # Inputs of Process: say three words, wait for a word from the test, break in the middle, hang.
 WORDS, STEPS, BREAKS, HANGS, REFUSED = "words", "steps", "breaks", "hangs", "refused"
 
@@ -36,10 +40,13 @@ def not_found() -> status_pb2.Status:
     return status_pb2.Status(code=5, message='There is no such agent, "missing".', details=[packed])
 
 
-def backend_at(path: Path) -> Backend:
-    """A backend that will listen on a Unix socket; RPCs without a script are UNIMPLEMENTED."""
+def backend_at(path: Path, credentials: grpc.ServerCredentials | None = None) -> Backend:
+    """A backend that will listen on a Unix socket; RPCs without a script are UNIMPLEMENTED.
+
+    With credentials it listens on any port of TCP besides, and then on that one again.
+    """
     # For the type checker alone they are abstract; the generated classes answer for them.
-    return Backend(path)  # type: ignore[abstract]
+    return Backend(path, credentials)  # type: ignore[abstract]
 
 
 class Backend(
@@ -49,8 +56,10 @@ class Backend(
 ):
     """The servicers of three modules on one socket, and the server that holds them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, credentials: grpc.ServerCredentials | None) -> None:
         self._path = path
+        self.credentials = credentials
+        self.port = 0
         self._server: grpc.aio.Server | None = None
         # The metadata of each call, by the name of its RPC, newest last.
         self.seen: list[tuple[str, dict[str, str]]] = []
@@ -70,8 +79,11 @@ class Backend(
         checks = health.aio.HealthServicer()
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        StrictJson().register(server)
         reflection.enable_server_reflection([health.SERVICE_NAME], server)
         server.add_insecure_port(f"unix:{self._path}")
+        if self.credentials is not None:
+            self.port = server.add_secure_port(f"127.0.0.1:{self.port}", self.credentials)
         await server.start()
         self._server = server
 
@@ -112,6 +124,8 @@ class Backend(
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         if request.agent_id == MISSING:
             await self._fail(context)
+        if request.agent_id == BUSY:
+            await abort(context, ResourceExhausted("Not so fast.", retry_after=6.5))
         if request.agent_id == SLOW:
             await self._wait_for_ever()
         return agents_service_pb2.GetAgentResponse(agent=agent_pb2.Agent(agent_id=request.agent_id))
@@ -152,6 +166,8 @@ class Backend(
         self._note("Process", context)
         if request.input == REFUSED:
             await self._fail(context)
+        if request.input == BUSY:
+            await abort(context, ResourceExhausted("Not so fast.", retry_after=6.5))
         yield run_pb2.RunEvent(sequence=1, run_id="run_1", run_started=run_pb2.RunStarted())
         if request.input == BREAKS:
             await self._fail(context)

@@ -18,7 +18,7 @@ from gateway import contract
 from gateway.clusters import name_clusters
 from gateway.config import Endpoint, GatewayConfig
 from gateway.errors import GatewayError
-from gateway.filters import LOOPBACK_ORIGINS
+from gateway.filters import JWT, LOOPBACK_ORIGINS
 from gateway.render import render
 from gateway.replies import REFUSALS
 from gateway.routes import (
@@ -51,7 +51,7 @@ def http_filter(rendered: Json, name: str) -> Json:
 
 
 def needs_token(route: Json) -> bool:
-    return "typed_per_filter_config" not in route
+    return JWT not in route.get("typed_per_filter_config", {})
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +156,7 @@ def test_one_more_rpc_gets_everything_without_an_edit(contracts: bytes) -> None:
     method.options.idempotency_level = descriptor_pb2.MethodOptions.IDEMPOTENT
     policy = method.options.Extensions[options_pb2.policy]
     policy.permission = "agents.ping"
+    policy.rate_class = options_pb2.RATE_CLASS_READ
     policy.deadline.FromMilliseconds(2500)
     rule = method.options.Extensions[annotations_pb2.http]
     rule.get = "/v1/ping/{name}"
@@ -221,8 +222,39 @@ def test_clusters_are_resilient_and_resolve_names(contracts: bytes) -> None:
     assert clusters["llm"]["type"] == "STRICT_DNS"
     for cluster in clusters.values():
         assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
+        assert cluster["common_lb_config"]["update_merge_window"] == "0s"
         assert "outlier_detection" not in cluster
         assert cluster["health_checks"][0]["no_traffic_interval"] == "0.25s"
+
+
+def test_bodies_are_asked_about_where_the_rpc_is_served(contracts: bytes) -> None:
+    base = configure(Path("/run/gw"), contracts)
+    upstreams = {**base.upstreams, "llm": [Endpoint(path=Path("/run/llm.sock"))]}
+    made = render(configure(Path("/run/gw"), contracts, upstreams=upstreams), contracts)
+    asked: dict[str, Json] = {}
+    for route in all_routes(made):
+        own = route.get("typed_per_filter_config", {}).get("envoy.filters.http.ext_authz")
+        if own:
+            asked[route["name"]] = own["check_settings"]
+            with_body = [h for h in route["match"]["headers"] if h["name"] == ":method"]
+            assert with_body[0]["string_match"]["exact"] not in ("GET", "DELETE")
+    service = http_filter(made, "ext_authz")["grpc_service"]
+    assert service["envoy_grpc"]["cluster_name"] == "agents+history+identity+monitor"
+    register = asked["/plexus.identity.v1.IdentityService/RegisterUser"]
+    assert "grpc_service" not in register
+    assert register["context_extensions"]["body"] == "*"
+    generate = asked["/plexus.llm.v1.LlmService/Generate"]
+    assert generate["grpc_service"]["envoy_grpc"]["cluster_name"] == "llm"
+    loose = render(configure(Path("/run/gw"), contracts, strict_json=False), contracts)
+    assert "ext_authz" not in json.dumps(loose)
+
+
+def test_an_rpc_without_a_rate_class_is_refused(contracts: bytes) -> None:
+    files = descriptor_pb2.FileDescriptorSet.FromString(contracts)
+    file = next(f for f in files.file if f.name == "plexus/agents/v1/agents_service.proto")
+    file.service[0].method[0].options.Extensions[options_pb2.policy].ClearField("rate_class")
+    with pytest.raises(GatewayError, match="declares no rate class"):
+        contract.rpcs(files)
 
 
 def test_every_refusal_has_a_reason_of_the_contract() -> None:

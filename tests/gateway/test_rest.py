@@ -168,7 +168,6 @@ async def test_a_slow_module_is_504_at_the_deadline(edge: Edge) -> None:
     [
         ("GET", "/nope"),
         ("GET", "/v1/nope"),
-        ("DELETE", "/v1/agents"),
         ("GET", "/v1/runs/run_1:cancel"),
         ("POST", "/plexus.agents.v1.AgentsService/GetAgent"),
         ("POST", "/plexus.history.v1.HistoryService/AppendMessage"),
