@@ -1,26 +1,38 @@
 """Channels to other modules: the caller's identity, request and deadline go along.
 
 A stub made on such a channel is called like any other. What the other module answers with arrives
-as grpc's own error; `status.remote_errors` raises it as the PlexusError that it was.
+as grpc's own error, and so does what is refused before it is sent, because the module does not
+answer or too much is under way; `status.remote_errors` raises it as the PlexusError that it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-from collections.abc import Callable, Mapping
+import random
+import time
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import grpc
+from opentelemetry import metrics
 
 from services.runtime import telemetry
-from services.runtime.context import current_or_none, mesh_principal
-from services.runtime.contract import Method, module_methods
+from services.runtime.context import CallContext, mesh_principal
+from services.runtime.contract import module_methods
 from services.runtime.credentials import MeshSigner
 from services.runtime.interceptors.policies import ASSERTION_KEY
+from services.runtime.resilience import tls as mesh_tls
+from services.runtime.resilience.callee import Bounds, Callee
+from services.runtime.resilience.channel import GuardedChannel
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# Every server of ours is SERVING by this name from its start until it drains, whatever its modules
+# say of themselves: a module whose database is away still answers best itself, and identity's
+# health, which waits for identity's news, must not keep that news out.
+READY_SERVICE = "plexus.mesh"
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -29,39 +41,67 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+# A connection over a network may be half open: who does not answer a ping is gone.
+_NETWORK_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A name gets new addresses while replicas come and go.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+)
+_LOOK_SECONDS = 30.0
+_LAST_CALLS_SECONDS = 600.0
 
 
 class Clients:
     """One channel to each module, made when first asked for."""
 
-    def __init__(self, targets: Mapping[str, str], mesh: MeshSigner) -> None:
+    def __init__(
+        self,
+        targets: Mapping[str, str],
+        mesh: MeshSigner,
+        tls: Path | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
         """Prepare channels.
 
         Args:
             targets: gRPC targets by module name, such as `unix:/run/plexus.sock`.
             mesh: Signs for the caller on whose behalf a call is made.
+            tls: The folder of certificates; what goes over a network then goes by TLS.
+            bounds: How much may be under way to one module.
+
+        Raises:
+            TlsError: The folder lacks a file.
         """
         self._targets = targets
         self._mesh = mesh
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._bounds = bounds or Bounds()
+        self._channels: dict[str, GuardedChannel] = {}
+        self._certificates = None if tls is None else mesh_tls.Certificates(tls)
+        self._look = time.monotonic() + _LOOK_SECONDS
+        self._ending: set[asyncio.Task[None]] = set()
+        _measure(self)
 
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules that can be called."""
         return tuple(self._targets)
 
+    @property
+    def callees(self) -> tuple[Callee, ...]:
+        """What is known of the modules that were asked for: breakers, bulkheads, retries."""
+        return tuple(each.callee for each in self._channels.values())
+
     def channel(self, module: str) -> grpc.aio.Channel:
         """The channel to a module."""
         if module not in self._channels:
-            methods = module_methods(module)
-            self._channels[module] = grpc.aio.insecure_channel(
-                self._targets[module],
-                options=(*CHANNEL_OPTIONS, ("grpc.service_config", service_config(methods))),
-                interceptors=[
-                    _Unary(methods, self._mesh),
-                    _Stream(methods, self._mesh),
-                    *telemetry.client_interceptors(),
-                ],
+            target = self._targets[module]
+            self._channels[module] = GuardedChannel(
+                lambda: self._connect(target),
+                Callee(module, self._bounds),
+                module_methods(module),
+                self._sign,
             )
         return self._channels[module]
 
@@ -69,73 +109,107 @@ class Clients:
         """Close every channel."""
         for channel in self._channels.values():
             await channel.close()
+        for task in tuple(self._ending):
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
-
-def service_config(methods: Mapping[str, Method]) -> str:
-    """GRPC's service config: what may be repeated is retried while a peer is unavailable."""
-    policy = {
-        "maxAttempts": 4,
-        "initialBackoff": "0.05s",
-        "maxBackoff": "0.5s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    names = [
-        dict(zip(("service", "method"), method.name[1:].split("/"), strict=True))
-        for method in methods.values()
-        if method.retryable
-    ]
-    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]} if names else {})
-
-
-class _Outgoing:
-    """Adds to a call what the mesh needs to know about it."""
-
-    def __init__(self, methods: Mapping[str, Method], mesh: MeshSigner) -> None:
-        self._methods = methods
-        self._mesh = mesh
-
-    def details(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
-        method = details.method if isinstance(details.method, str) else details.method.decode()
-        call = current_or_none()
-        principal = (call.principal if call else None) or mesh_principal()
-        metadata = grpc.aio.Metadata(*(details.metadata or ()))
-        metadata.add(ASSERTION_KEY, self._mesh.sign(principal))
-        timeout = details.timeout
-        known = self._methods.get(method)
-        if timeout is None and known is not None:
-            timeout = known.deadline
-        if call is not None:
-            metadata.add("x-request-id", call.request_id)
-            if not telemetry.enabled():  # its own interceptor tells the peer, with the span
-                metadata.add("traceparent", f"00-{call.trace_id}-{secrets.token_hex(8)}-01")
-            if call.deadline is not None:
-                remaining = call.deadline - asyncio.get_running_loop().time()
-                timeout = remaining if timeout is None else min(timeout, remaining)
-        return grpc.aio.ClientCallDetails(
-            method=details.method,
-            timeout=timeout,
-            metadata=metadata,
-            credentials=details.credentials,
-            wait_for_ready=details.wait_for_ready,
+    def _connect(self, target: str) -> grpc.aio.Channel:
+        local = target.startswith("unix:")
+        options = (
+            *CHANNEL_OPTIONS,
+            *(() if local else _NETWORK_OPTIONS),
+            ("grpc.service_config", service_config(target)),
+        )
+        interceptors = telemetry.client_interceptors()
+        if local or self._certificates is None:
+            return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
+        return grpc.aio.secure_channel(
+            target,
+            mesh_tls.channel_credentials(self._certificates),
+            options=(*options, *mesh_tls.CHANNEL_OPTIONS),
+            interceptors=interceptors,
         )
 
+    def _sign(self, metadata: Any, call: CallContext | None) -> tuple[tuple[str, str | bytes], ...]:
+        """What a call says of itself, and what the mesh needs to know about it."""
+        if self._certificates is not None and time.monotonic() > self._look:
+            self._renew(self._certificates)
+        principal = (call.principal if call else None) or mesh_principal()
+        added: list[tuple[str, str | bytes]] = [(ASSERTION_KEY, self._mesh.sign(principal))]
+        if call is not None:
+            added.append(("x-request-id", call.request_id))
+            if not telemetry.enabled():  # its own interceptor tells the peer, with the span
+                span = f"{random.getrandbits(64):016x}"
+                added.append(("traceparent", f"00-{call.trace_id}-{span}-01"))
+        return (*metadata, *added) if metadata else tuple(added)
 
-class _Unary(_Outgoing, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(
-        self,
-        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Any],
-        client_call_details: grpc.aio.ClientCallDetails,
-        request: Any,
-    ) -> Any:
-        return await continuation(self.details(client_call_details), request)
+    def _renew(self, certificates: mesh_tls.Certificates) -> None:
+        """Where our certificate was renewed, make calls on new connections from now on."""
+        self._look = time.monotonic() + _LOOK_SECONDS
+        if not certificates.renewed():
+            return
+        for channel in self._channels.values():
+            old = channel.reconnect()
+            task = asyncio.get_running_loop().create_task(old.close(_LAST_CALLS_SECONDS))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
 
-class _Stream(_Outgoing, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(
-        self,
-        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Any],
-        client_call_details: grpc.aio.ClientCallDetails,
-        request: Any,
-    ) -> Any:
-        return await continuation(self.details(client_call_details), request)
+def service_config(target: str) -> str:
+    """GRPC's service config: calls go to all of several addresses in turn, unless one drains.
+
+    Retries are not its: grpc's jitter keeps callers together that failed together, and its
+    throttle bounds them by failures rather than by calls.
+    """
+    if not _several(target):
+        return "{}"
+    return json.dumps(
+        {
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": READY_SERVICE},
+        }
+    )
+
+
+def _several(target: str) -> bool:
+    """Whether a target is, or may be resolved to, more than one address."""
+    if "," in target:
+        return True
+    scheme, _, rest = target.partition(":///")
+    if scheme != "dns":
+        return False
+    try:
+        ip_address(rest.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return True
+    return False
+
+
+def _measure(clients: Clients) -> None:
+    """Show the state of each breaker, what is under way, and what was refused or repeated."""
+    meter = metrics.get_meter("plexus")
+
+    def observed(value: Any) -> Any:
+        def observe(_: object) -> Iterable[metrics.Observation]:
+            return [
+                metrics.Observation(value(each), {"module": each.name}) for each in clients.callees
+            ]
+
+        return [observe]
+
+    meter.create_observable_gauge(
+        "rpc.client.breaker",
+        observed(lambda each: int(each.breaker.state)),
+        description="0 closed, 1 half open, 2 open.",
+    )
+    meter.create_observable_gauge(
+        "rpc.client.calls",
+        observed(lambda each: each.calls.used + each.streams.used),
+        description="Outgoing calls under way.",
+    )
+    for name, value, what in (
+        ("rpc.client.breaker.opened", lambda each: each.breaker.opened, "How often it opened."),
+        ("rpc.client.retries", lambda each: each.retried, "Calls made again."),
+        ("rpc.client.refused", lambda each: each.refused, "Calls refused before they were sent."),
+    ):
+        meter.create_observable_counter(name, observed(value), description=what)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,15 +14,18 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from services.runtime import log, telemetry
-from services.runtime.clients import MAX_MESSAGE_BYTES
+from services.runtime.clients import MAX_MESSAGE_BYTES, READY_SERVICE
 from services.runtime.contract import Method
 from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.interceptors.adapter import PolicyInterceptor
 from services.runtime.interceptors.policies import ContractPolicies
 from services.runtime.interceptors.telemetry import Telemetry
-from services.runtime.settings import unix_target
+from services.runtime.resilience import tls as mesh_tls
+from services.runtime.resilience.shedding import Admission
+from services.runtime.topology import Address
 
 _logger = log.get(__name__)
+MAX_HEADER_BYTES = 64 * 1024
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _CHECK_SECONDS = 2.0
@@ -31,11 +36,54 @@ NOTICE_SECONDS = 0.75
 Check = Callable[[], Awaitable[None]]
 
 
+class _ForContracts(grpc.aio.ServerInterceptor):
+    """Keeps another interceptor away from gRPC's own services.
+
+    The packaged one breaks a stream that writes to its context, as health's does: with tracing on,
+    nobody would be seen to be well.
+    """
+
+    def __init__(self, inner: grpc.aio.ServerInterceptor) -> None:
+        self._inner = inner
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """See grpc."""
+        if str(details.method).startswith("/grpc."):
+            return await continuation(details)
+        handler: Any = await self._inner.intercept_service(cast(Any, continuation), details)
+        return cast("grpc.RpcMethodHandler[Any, Any] | None", handler)
+
+
+class _Door(health_pb2_grpc.HealthServicer):
+    """A second way to a process's health, with one name more."""
+
+    def __init__(self, inner: health_aio.HealthServicer) -> None:
+        self._inner = inner
+
+    async def Check(  # noqa: N802 - the protocol's name
+        self, request: health_pb2.HealthCheckRequest, context: Any
+    ) -> health_pb2.HealthCheckResponse:
+        """See the protocol."""
+        if request.service == "live":
+            return health_pb2.HealthCheckResponse(status=_SERVING)
+        return await self._inner.Check(request, context)
+
+
 class Server:
-    """Serves modules on one socket."""
+    """Serves modules on one address."""
 
     def __init__(
-        self, methods: Mapping[str, Method], tokens: TokenVerifier, mesh: MeshSigner
+        self,
+        methods: Mapping[str, Method],
+        tokens: TokenVerifier,
+        mesh: MeshSigner,
+        admission: Admission | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -43,18 +91,24 @@ class Server:
             methods: Policies of every RPC it will serve.
             tokens: Verifies callers.
             mesh: Verifies other services of the mesh.
+            admission: Refuses what is too much.
         """
+        self.admission = admission or Admission()
+        self.port = 0
         policies = ContractPolicies(methods, tokens, mesh)
         interceptors = [
-            PolicyInterceptor(policies, Telemetry()),
+            PolicyInterceptor(policies, Telemetry(), self.admission),
             # Inside ours: it knows streams only as generators, and sees verified calls alone.
-            *telemetry.server_interceptors(),
+            *map(_ForContracts, telemetry.server_interceptors()),
         ]
         self.grpc = grpc.aio.server(
             interceptors=interceptors,
             options=(
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                # What the gateway takes is taken here, and what it adds.
+                ("grpc.max_metadata_size", MAX_HEADER_BYTES),
+                ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
                 # The gateway pings; without this grpc answers that with a GOAWAY.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5000),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -74,19 +128,34 @@ class Server:
             [*sorted(services), "grpc.health.v1.Health", reflection.SERVICE_NAME], self.grpc
         )
 
-    async def start(self, socket: Path, checks: Mapping[str, Sequence[Check]]) -> None:
-        """Listen on a Unix socket.
+    async def start(
+        self, address: Address, checks: Mapping[str, Sequence[Check]], tls: Path | None = None
+    ) -> None:
+        """Listen.
 
         Args:
-            socket: Where; whatever a dead process left there is replaced.
+            address: Where; what a dead process left of a Unix socket is replaced.
             checks: What must hold for each gRPC service, by its full name, to be SERVING.
+            tls: The folder of certificates, for an address on a network.
+
+        Raises:
+            TlsError: The folder lacks a file.
         """
-        await asyncio.to_thread(socket.unlink, missing_ok=True)
-        self.grpc.add_insecure_port(unix_target(socket))
+        if address.path is not None:
+            await asyncio.to_thread(address.path.unlink, missing_ok=True)
+        if address.path is not None or tls is None:
+            self.port = self.grpc.add_insecure_port(address.text)
+        else:
+            certificates = mesh_tls.Certificates(tls)
+            self.port = self.grpc.add_secure_port(
+                address.text, mesh_tls.server_credentials(certificates)
+            )
         self._checks = dict(checks)
         for service in ("", *checks):  # until the first check says otherwise
             await self._set(service, good=False)
+        await self._health.set(READY_SERVICE, _SERVING)
         await self.grpc.start()
+        self.admission.lag.start()
 
     async def watch_health(self) -> None:
         """Keep the health of every service true, until cancelled."""
@@ -118,6 +187,27 @@ class Server:
             return False
         return True
 
+    async def tell(self, name: str, good: bool) -> None:
+        """Set whether a name of the health protocol that is no service's is SERVING."""
+        if not self._draining:
+            await self._health.set(name, _SERVING if good else _NOT_SERVING)
+
+    @asynccontextmanager
+    async def health_door(self, address: Address) -> AsyncIterator[None]:
+        """Answer for the health of this process elsewhere too, without TLS, and for nothing else.
+
+        Orchestrators' probes have no certificates. The name `live` is SERVING for as long as this
+        process speaks, also while it drains: whoever kills what does not live goes by that.
+        """
+        door = grpc.aio.server()
+        health_pb2_grpc.add_HealthServicer_to_server(_Door(self._health), door)
+        door.add_insecure_port(address.text)
+        await door.start()
+        try:
+            yield
+        finally:
+            await door.stop(None)
+
     async def _set(self, service: str, good: bool) -> None:
         self._passing[service] = good
         if not self._draining:
@@ -135,4 +225,5 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """Let calls under way finish for `grace` seconds, then cut them."""
+        self.admission.lag.stop()
         await self.grpc.stop(grace)

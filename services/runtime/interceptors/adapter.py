@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
 from typing import Any, Protocol, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from services.runtime import strict_json
 from services.runtime.context import CallContext, new_request_id, serving
 from services.runtime.errors import InvalidRequest, PlexusError
+from services.runtime.resilience.shedding import Admission, Shed
 from services.runtime.status import abort, as_plexus_error
 
 Servicing = grpc.aio.ServicerContext[Any, Any]
 Metadata = dict[str, str]
 Decode = Callable[[bytes], Message]
+# Services that are not of our contracts: gRPC's own, and the gateway's questions about bodies.
+_OF_OTHERS = ("/grpc.", f"/{strict_json.SERVICE}/")
 
 
 class Policies(Protocol):
@@ -36,6 +41,10 @@ class Policies(Protocol):
 
     def on_reply(self, call: CallContext) -> None:
         """Before each message of a stream that the caller is sent."""
+        ...
+
+    def of_mesh(self, metadata: Metadata) -> bool:
+        """Whether a call says that it comes from the mesh, which is yet to be verified."""
         ...
 
 
@@ -62,9 +71,12 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
     with a correlation id, and its text goes to the log alone.
     """
 
-    def __init__(self, policies: Policies, observer: Observer) -> None:
+    def __init__(
+        self, policies: Policies, observer: Observer, admission: Admission | None = None
+    ) -> None:
         self._policies = policies
         self._observer = observer
+        self._admission = admission or Admission()
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -79,7 +91,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         known = self._wrapped.get(method)
         if known is None:
             handler = await continuation(details)
-            if handler is None or method.startswith("/grpc."):
+            if handler is None or method.startswith(_OF_OTHERS):
                 return handler
             known = self._wrapped[method] = self._wrap(method, handler)
         return known
@@ -97,21 +109,25 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
             )
         if inner.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
-                self._unary(method, inner.stream_unary, decode), *coders
+                self._unary(method, inner.stream_unary, decode, streams=True), *coders
             )
         if inner.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(method, inner.unary_stream, decode), *coders
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, inner.unary_unary, decode), *coders
+            self._unary(method, inner.unary_unary, decode, streams=False), *coders
         )
 
     def _unary(
-        self, method: str, behaviour: Callable[[Any, Servicing], Awaitable[Any]], decode: Decode
+        self,
+        method: str,
+        behaviour: Callable[[Any, Servicing], Awaitable[Any]],
+        decode: Decode,
+        streams: bool,
     ) -> Callable[[Any, Servicing], Awaitable[Any]]:
         async def serve(request: Any, context: Servicing) -> Any:
-            async with self._around(method, context) as call:
+            async with self._around(method, context, streams) as call:
                 return await behaviour(self._checked(call, request, decode), context)
 
         return serve
@@ -122,7 +138,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         # Writing to the context rather than yielding keeps no generator of ours parked in a send:
         # a client that goes away cancels this task, and the handler's own generator is closed here.
         async def serve(request: Any, context: Servicing) -> None:
-            async with self._around(method, context) as call:
+            async with self._around(method, context, streams=True) as call:
                 replies = behaviour(self._checked(call, request, decode), context)
                 async with contextlib.aclosing(cast(Any, replies)):
                     async for reply in replies:
@@ -151,33 +167,92 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         async for data in requests:
             yield self._check(call, data, decode)
 
-    @contextlib.asynccontextmanager
-    async def _around(self, method: str, context: Servicing) -> AsyncIterator[CallContext]:
+    def _around(self, method: str, context: Servicing, streams: bool) -> _Around:
+        return _Around(self._policies, self._observer, self._admission, method, context, streams)
+
+
+class _Around:
+    """The policies around one call.
+
+    A class rather than a generator: this is on the path of every call, and costs a fifth less.
+    """
+
+    __slots__ = (
+        "_admission",
+        "_call",
+        "_context",
+        "_method",
+        "_observer",
+        "_policies",
+        "_scope",
+        "_seat",
+        "_streams",
+        "_timeout",
+    )
+
+    def __init__(
+        self,
+        policies: Policies,
+        observer: Observer,
+        admission: Admission,
+        method: str,
+        context: Servicing,
+        streams: bool,
+    ) -> None:
+        self._policies = policies
+        self._observer = observer
+        self._admission = admission
+        self._method = method
+        self._context = context
+        self._streams = streams
+
+    async def __aenter__(self) -> CallContext:
         metadata = {
             key: value
-            for key, value in context.invocation_metadata() or ()
+            for key, value in self._context.invocation_metadata() or ()
             if isinstance(value, str)
         }
-        longest = self._policies.seconds(method)
-        remaining = context.time_remaining()
-        call = begin_call(method, metadata, min(longest, remaining or longest))
-        error: BaseException | None = None
-        with serving(call):
-            self._observer.on_start(call, metadata)
-            try:
-                async with asyncio.timeout_at(call.deadline):
-                    await self._policies.on_start(call, metadata)
-                    yield call
-            except asyncio.CancelledError as cancelled:
-                error = cancelled
-                raise
-            except Exception as raised:  # noqa: BLE001 - becomes the caller's status below
-                error = raised
-            finally:
-                known = as_plexus_error(error) if isinstance(error, Exception) else error
-                self._observer.on_end(call, known)
-            if isinstance(known, PlexusError):
-                await abort(context, known)
+        longest = self._policies.seconds(self._method)
+        mesh = self._policies.of_mesh(metadata)
+        try:
+            self._seat = self._admission.enter(self._streams, mesh)
+        except Shed as refusal:
+            # Nobody looks at it any further: a refusal is to cost less than the call would.
+            await abort(self._context, refusal)
+            raise
+        remaining = self._context.time_remaining()
+        self._call = begin_call(self._method, metadata, min(longest, remaining or longest))
+        self._scope = serving(self._call)
+        self._scope.__enter__()
+        self._observer.on_start(self._call, metadata)
+        self._timeout = asyncio.timeout_at(self._call.deadline)
+        await self._timeout.__aenter__()
+        try:
+            await self._policies.on_start(self._call, metadata)
+            if not mesh:
+                principal = self._call.principal
+                self._seat.claim(principal.tenant_id if principal else "")
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self._call
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            error = late
+        known = as_plexus_error(error) if isinstance(error, Exception) else error
+        self._seat.leave()
+        self._observer.on_end(self._call, known)
+        self._scope.__exit__(None, None, None)
+        if isinstance(known, PlexusError):
+            await abort(self._context, known)
 
 
 def begin_call(method: str, metadata: Metadata, seconds: float) -> CallContext:

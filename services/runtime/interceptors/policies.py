@@ -15,6 +15,7 @@ from services.runtime.interceptors.adapter import Metadata
 
 ASSERTION_KEY = "x-plexus-assertion"
 _MAX_VIOLATIONS = 50
+_LONG_BYTES = 4096
 
 
 class ContractPolicies:
@@ -63,9 +64,11 @@ class ContractPolicies:
         """Check one message.
 
         Raises:
-            InvalidRequest: With every violation by field path.
+            InvalidRequest: With every violation by field path; of a long message with the first.
         """
-        found = self._validator.collect_violations(request)
+        # All of a long one's can be hundreds of thousands, and everybody would wait for them.
+        long = request.ByteSize() > _LONG_BYTES
+        found = self._validator.collect_violations(request, fail_fast=long)
         if not found:
             return
         violations = [
@@ -84,6 +87,10 @@ class ContractPolicies:
         """
         if call.principal is not None and not call.principal.mesh:
             self._tokens.require_unrevoked(call.principal)
+
+    def of_mesh(self, metadata: Metadata) -> bool:
+        """Whether it brings an assertion; `on_start` is to verify it."""
+        return ASSERTION_KEY in metadata
 
 
 def _path(field: object) -> str:

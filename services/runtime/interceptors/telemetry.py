@@ -13,6 +13,7 @@ from services.runtime.context import CallContext
 from services.runtime.contract import redact
 from services.runtime.errors import Code, PlexusError
 from services.runtime.interceptors.adapter import Metadata
+from services.runtime.resilience.shedding import Shed
 
 _logger = log.get("rpc")
 # What a caller did wrong is the caller's to see; these are the operator's.
@@ -42,6 +43,8 @@ class Telemetry:
         elapsed = (time.perf_counter() - call.started) * 1000
         code = _code(error)
         self._duration.record(elapsed, {"rpc.method": call.method, "rpc.grpc.status": code})
+        if isinstance(error, Shed):
+            return  # counted where it was refused, and told once for all of them
         level = "info"
         if isinstance(error, PlexusError) and error.code in _SERIOUS:
             level = "warning"
