@@ -23,6 +23,7 @@ _WORDS = {
     pb.MODULE_STATUS_SERVING: SERVING,
     pb.MODULE_STATUS_NOT_SERVING: "not serving",
     pb.MODULE_STATUS_UNREACHABLE: "unreachable",
+    pb.MODULE_STATUS_DEGRADED: "degraded",
 }
 
 
@@ -72,8 +73,9 @@ async def follow(client: Client, known: dict[str, str]) -> None:
 
 
 def word(message: pb.WatchHealthResponse) -> str:
-    """A status in a word."""
-    return _WORDS.get(message.status, UNKNOWN)
+    """A status in a word, and what is missing where something is."""
+    found = _WORDS.get(message.status, UNKNOWN)
+    return f"{found} (without {message.detail})" if message.detail else found
 
 
 def _tell(known: dict[str, str], name: str, status: str) -> None:

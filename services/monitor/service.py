@@ -13,23 +13,28 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from plexus.monitor.v1.monitor_service_pb2 import ModuleStatus
 
 from services.runtime import clock
+from services.runtime.shared import REDIS_SERVICE
 
 _QUIET_SECONDS = 15.0
 _RETRY_SECONDS = 0.5
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# Beside the protocol's own: the process cannot be asked.
+_UNREACHABLE = -1
 _STATUS = {
     health_pb2.HealthCheckResponse.SERVING: ModuleStatus.MODULE_STATUS_SERVING,
-    health_pb2.HealthCheckResponse.NOT_SERVING: ModuleStatus.MODULE_STATUS_NOT_SERVING,
-    health_pb2.HealthCheckResponse.SERVICE_UNKNOWN: ModuleStatus.MODULE_STATUS_NOT_SERVING,
+    _NOT_SERVING: ModuleStatus.MODULE_STATUS_NOT_SERVING,
+    _UNREACHABLE: ModuleStatus.MODULE_STATUS_UNREACHABLE,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleHealth:
-    """How a module is, and since when (microseconds)."""
+    """How a module is, since when (microseconds), and what it does without."""
 
     module: str
     status: ModuleStatus.ValueType
     since: int
+    detail: str = ""
 
 
 class HealthWatch:
@@ -70,23 +75,38 @@ class HealthWatch:
 
     async def _follow_one(self, module: str, channel: grpc.aio.Channel) -> None:
         service = f"plexus.{module}.v1.{module.capitalize()}Service"
-        while True:
-            async for status in _statuses(channel, service):
-                known = self._known.get(module)
-                if known is None or known.status != status:
-                    async with self._changed:
-                        self._known[module] = ModuleHealth(module, status, clock.now())
-                        self._changed.notify_all()
-            await asyncio.sleep(_RETRY_SECONDS)
+        said: dict[str, int] = {}
+
+        async def follow(name: str) -> None:
+            while True:
+                async for status in _statuses(channel, name):
+                    said[name] = status
+                    # Before both have been heard of, a degraded module would seem whole.
+                    if len(said) == 2:
+                        await self._learn(module, said[service], said[REDIS_SERVICE])
+                await asyncio.sleep(_RETRY_SECONDS)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(follow(service))
+            group.create_task(follow(REDIS_SERVICE))
+
+    async def _learn(self, module: str, own: int, redis: int) -> None:
+        status = _STATUS.get(own, ModuleStatus.MODULE_STATUS_NOT_SERVING)
+        detail = ""
+        if status == ModuleStatus.MODULE_STATUS_SERVING and redis == _NOT_SERVING:
+            status, detail = ModuleStatus.MODULE_STATUS_DEGRADED, "redis"
+        known = self._known.get(module)
+        if known is None or (known.status, known.detail) != (status, detail):
+            async with self._changed:
+                self._known[module] = ModuleHealth(module, status, clock.now(), detail)
+                self._changed.notify_all()
 
 
-async def _statuses(
-    channel: grpc.aio.Channel, service: str
-) -> AsyncIterator[ModuleStatus.ValueType]:
-    """What a module says of itself until the stream breaks, which is a status too."""
+async def _statuses(channel: grpc.aio.Channel, name: str) -> AsyncIterator[int]:
+    """What a process says of a name until the stream breaks, which is a status too."""
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
-        async for reply in stub.Watch(health_pb2.HealthCheckRequest(service=service)):
-            yield _STATUS.get(reply.status, ModuleStatus.MODULE_STATUS_NOT_SERVING)
+        async for reply in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
+            yield reply.status
     except grpc.aio.AioRpcError:
-        yield ModuleStatus.MODULE_STATUS_UNREACHABLE
+        yield _UNREACHABLE

@@ -29,4 +29,5 @@ class MonitorServicer(MonitorServiceServicer):
                     module_name=change.module,
                     status=change.status,
                     since_time=clock.to_timestamp(change.since),
+                    detail=change.detail,
                 )

@@ -43,7 +43,12 @@ def status(watch: bool, url: str | None) -> int:
         return 0
     if failure is not None:
         raise failure
-    return 0 if set(known.values()) == {Gateway.SERVING.value} else 1
+    return 0 if all(map(_serves, known.values())) else 1
+
+
+def _serves(status: str) -> bool:
+    """Whether what has this word for a status answers; what is degraded does."""
+    return status == Gateway.SERVING.value or status.startswith("degraded")
 
 
 def _trouble(gateway: Gateway, address: Address) -> Failure | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from plexus.monitor.v1.monitor_service_pb2 import ModuleStatus
 
 from services.monitor import service
 from services.monitor.service import HealthWatch
+from services.runtime.shared import REDIS_SERVICE, keep_telling, open_shared
+from tests.redis_server import redis_server
 
 HISTORY = "plexus.history.v1.HistoryService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -57,6 +60,70 @@ async def test_every_change_is_told_and_a_dead_module_too(
         await changes.aclose()
         await late.aclose()
         following.cancel()
+
+
+async def test_what_a_module_does_without_is_told(
+    tmp_path: Path, health: tuple[health_aio.HealthServicer, grpc.aio.Server]
+) -> None:
+    servicer, _ = health
+    await servicer.set(HISTORY, SERVING)
+    await servicer.set(REDIS_SERVICE, NOT_SERVING)
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/h.sock") as channel:
+        watch = HealthWatch({"history": channel})
+        following = asyncio.create_task(watch.follow())
+        changes = watch.changes()
+        async with asyncio.timeout(10):
+            told = [await anext(changes)]
+            for name, status in (
+                (REDIS_SERVICE, SERVING),
+                (REDIS_SERVICE, NOT_SERVING),
+                # A module that does not serve has no need to say what it would do without.
+                (HISTORY, NOT_SERVING),
+                (HISTORY, SERVING),
+            ):
+                await servicer.set(name, status)
+                told.append(await anext(changes))
+        assert [(each.status, each.detail) for each in told] == [
+            (ModuleStatus.MODULE_STATUS_DEGRADED, "redis"),
+            (ModuleStatus.MODULE_STATUS_SERVING, ""),
+            (ModuleStatus.MODULE_STATUS_DEGRADED, "redis"),
+            (ModuleStatus.MODULE_STATUS_NOT_SERVING, ""),
+            (ModuleStatus.MODULE_STATUS_DEGRADED, "redis"),
+        ]
+        await changes.aclose()
+        following.cancel()
+        await asyncio.wait({following})
+
+
+async def test_a_redis_that_comes_and_goes_is_told(
+    health: tuple[health_aio.HealthServicer, grpc.aio.Server], tmp_path: Path
+) -> None:
+    servicer, _ = health
+    await servicer.set(HISTORY, SERVING)
+
+    async def tell(name: str, good: bool) -> None:
+        await servicer.set(name, SERVING if good else NOT_SERVING)
+
+    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as redis:
+        async with (
+            grpc.aio.insecure_channel(f"unix:{tmp_path}/h.sock") as channel,
+            open_shared(redis.url) as shared,
+        ):
+            watch = HealthWatch({"history": channel})
+            tasks = [
+                asyncio.create_task(work) for work in (watch.follow(), keep_telling(shared, tell))
+            ]
+            changes = watch.changes()
+            async with asyncio.timeout(10):
+                assert (await anext(changes)).status == ModuleStatus.MODULE_STATUS_SERVING
+                redis.kill()
+                assert (await anext(changes)).detail == "redis"
+                redis.start()
+                assert (await anext(changes)).status == ModuleStatus.MODULE_STATUS_SERVING
+            await changes.aclose()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
 async def test_a_quiet_stream_gives_a_sign_of_life(
