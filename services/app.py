@@ -12,11 +12,15 @@ from services.runtime.clients import Clients
 from services.runtime.contract import module_methods
 from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.crypto import MasterKey
-from services.runtime.db import Database
+from services.runtime.db import open_database
 from services.runtime.module import Build, ModuleContext
+from services.runtime.resilience.shedding import Admission
 from services.runtime.server import Server
-from services.runtime.settings import Settings, unix_target
+from services.runtime.settings import Settings
+from services.runtime.shared import keep_telling, open_shared
+from services.runtime.strict_json import StrictJson
 from services.runtime.tasks import Tasks
+from services.runtime.topology import Address, Topology, target
 from services.trust import IdentityTrust
 
 _LAST_CALLS_SECONDS = 2.0
@@ -24,8 +28,14 @@ MODULES = ("identity", "llm", "history", "agents", "monitor")
 
 
 @asynccontextmanager
-async def serve(settings: Settings, names: Sequence[str] = MODULES) -> AsyncIterator[Server]:
-    """Serve modules on the settings' socket while the block runs, then stop in order.
+async def serve(
+    settings: Settings,
+    names: Sequence[str] = MODULES,
+    *,
+    topology: Topology | None = None,
+    replica: int = 0,
+) -> AsyncIterator[Server]:
+    """Serve modules at their address while the block runs, then stop in order.
 
     The order of a stop: tell the gateway, let calls finish, then workers, then modules, then
     channels and the database. Closing a dependency first would break what still stands on it.
@@ -34,20 +44,37 @@ async def serve(settings: Settings, names: Sequence[str] = MODULES) -> AsyncIter
         ContractError: An RPC declares no permission or no deadline.
         MasterKeyError: The master key cannot be used.
         SchemaTooNew: A later version wrote the database.
+        DatabaseUnfit: Its role may do what it must not.
+        SharedUrlError: The address of Redis is none.
+        TlsError: A certificate cannot be read.
         Unavailable: The database cannot be opened.
     """
+    topology = topology or Topology.embedded(settings, MODULES)
+    own = topology.addresses(names[0])[replica]
+    alone = not settings.listen and [len(each.addresses) for each in topology.groups] == [1]
     policies = {name: module_methods(name) for name in names}
     methods = {path: method for each in policies.values() for path, method in each.items()}
     async with AsyncExitStack() as stack:
         stack.callback(telemetry.configure(settings, "+".join(names)))
-        master = MasterKey.load(settings.master_key)
-        database = Database(settings.database)
+        master = MasterKey.load(settings.master_key, given=settings.master_key_file is not None)
+        database = open_database(settings)
         stack.push_async_callback(database.close)
+        await database.require_fit()
         mesh = MeshSigner(master.derive("mesh"))
-        clients = Clients(dict.fromkeys(MODULES, unix_target(settings.socket)), mesh)
+        # Its own modules a process reaches at its own address: also while it drains, when others
+        # are told to go elsewhere.
+        targets = {
+            name: target([own]) if name in names else topology.target(name) for name in MODULES
+        }
+        clients = Clients(targets, mesh, settings.tls_dir)
         stack.push_async_callback(clients.close)
+        shared = await stack.enter_async_context(
+            open_shared(settings.redis_url.get_secret_value(), alone=alone)
+        )
         trust = IdentityTrust(clients)
-        server = Server(methods, TokenVerifier(trust), mesh)
+        admission = Admission(settings.max_calls, settings.max_streams)
+        server = Server(methods, TokenVerifier(trust), mesh, admission)
+        StrictJson().register(server.grpc)
         tasks = Tasks()
         checks: dict[str, list[Callable[[], Awaitable[None]]]] = {}
         drains: list[Callable[[float], Awaitable[None]]] = []
@@ -56,9 +83,10 @@ async def serve(settings: Settings, names: Sequence[str] = MODULES) -> AsyncIter
                 name=name,
                 settings=settings,
                 server=server.grpc,
-                database=database,
+                database=database.of(name),
                 clients=clients,
                 master_key=master,
+                shared=shared,
                 tasks=tasks,
                 checks=[trust.check],
                 drains=drains,
@@ -68,7 +96,13 @@ async def serve(settings: Settings, names: Sequence[str] = MODULES) -> AsyncIter
                 checks[path.split("/")[1]] = context.checks
         # Modules close after the workers have ended, and these after the server has drained.
         stack.push_async_callback(tasks.stop)
-        await server.start(settings.socket, checks)
+        listen = Address.parse(settings.listen) if settings.listen else own
+        await server.start(listen, checks, settings.tls_dir)
+        if settings.health_listen:
+            await stack.enter_async_context(
+                server.health_door(Address.parse(settings.health_listen))
+            )
+        tasks.keep_running("shared.health", lambda: keep_telling(shared, server.tell))
         watching = tasks.keep_running("trust", trust.watch)
         stack.push_async_callback(_stop, server, drains, watching, settings.drain_seconds)
         tasks.keep_running("health", server.watch_health)

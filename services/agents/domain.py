@@ -167,6 +167,7 @@ class NewRun:
     run: Run
     idempotency_key: str
     digest: str
+    owner: str
 
     @property
     def started(self) -> Event:
@@ -180,6 +181,13 @@ def text_of(events: list[Event]) -> str:
     return "".join(
         event.happening.text for event in events if isinstance(event.happening, TextDelta)
     )
+
+
+class RunTaken(Aborted):
+    """Another process carries the run now; this one lets go of it."""
+
+    def __init__(self) -> None:
+        super().__init__("The run is carried elsewhere. Watch it again.")
 
 
 def session_busy(run_id: str) -> PlexusError:

@@ -1,7 +1,7 @@
 """The events of runs: kept first, then shown to whoever watches.
 
 A run that this process carries is also here in memory, so that watchers read what is committed
-without asking the database. Any other run is read from the database.
+without asking the database. Any other run is read from the database, when there is news of it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from services.agents.domain import (
 from services.agents.store import NewEvents
 from services.runtime import clock
 from services.runtime.db import Database
+from services.runtime.errors import Unavailable
 from services.runtime.groups import GroupWriter
+from services.runtime.shared import Notices, Subscription
 
 _PAGE = 500
-# A run that another process carries, or that nobody has taken up yet, is looked at this often.
-_POLL_SECONDS = 0.5
+# A run that another process carries is looked at this often; with news of it, as a precaution.
+_POLL_SECONDS = 0.2
+_NOTIFIED_POLL_SECONDS = 2.0
 
 
 class LiveRun:
@@ -38,6 +41,8 @@ class LiveRun:
         self.events: list[Event] = []
         self.usage: Usage | None = None
         self.appending = asyncio.Lock()
+        # Whether the store failed in a way that leaves open what it kept.
+        self.in_doubt = False
         self._news = asyncio.Event()
         self._left = False
 
@@ -74,9 +79,25 @@ class LiveRun:
 class RunLog:
     """Keeps events and finds them again."""
 
-    def __init__(self, database: Database, writer: GroupWriter[NewEvents, None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: GroupWriter[NewEvents, None],
+        notices: Notices,
+        owner: str,
+    ) -> None:
+        """Prepare a log.
+
+        Args:
+            database: Where runs are kept.
+            writer: Keeps events.
+            notices: Tells other processes of new ones.
+            owner: Whose runs this process may write to: its own.
+        """
         self._database = database
         self._writer = writer
+        self._notices = notices
+        self._owner = owner
         self._live: dict[str, LiveRun] = {}
 
     def open(self, run: Run, events: Sequence[Event]) -> LiveRun:
@@ -96,13 +117,19 @@ class RunLog:
         A caller that is cancelled meanwhile cannot part the two: what is kept is also shown.
 
         Raises:
-            Unavailable: The database cannot serve now; nothing was kept.
+            Unavailable: The database cannot serve now; what it kept is shown with the next events.
             ResourceExhausted: The disk is full, or too much waits; nothing was kept.
+            RunTaken: Another process carries the run.
         """
         await asyncio.shield(asyncio.ensure_future(self._append(live, happenings)))
 
     async def _append(self, live: LiveRun, happenings: tuple[Happening, ...]) -> None:
         async with live.appending:
+            if live.in_doubt:
+                live.show(tuple(await self._newer(live)))
+                live.in_doubt = False
+            if live.ended:
+                return
             now = clock.now()
             first = len(live.events) + 1
             events = tuple(
@@ -112,9 +139,21 @@ class RunLog:
                 if isinstance(happening, Usage):
                     live.usage = happening
             run = self._after(live, events[-1])
-            await self._writer.submit(NewEvents(run, events))
+            try:
+                await self._writer.submit(NewEvents(run, events, self._owner))
+            except Unavailable:
+                live.in_doubt = True
+                raise
             live.run = run
             live.show(events)
+            await self._notices.publish(_topic(run.run_id))
+
+    async def _newer(self, live: LiveRun) -> list[Event]:
+        """Events that are kept and were not shown, since the store did not say so."""
+        events = list(live.events)
+        while page := await self._page(live.run, len(events)):
+            events += page
+        return events[len(live.events) :]
 
     def _after(self, live: LiveRun, last: Event) -> Run:
         state = end_state(last.happening)
@@ -139,7 +178,7 @@ class RunLog:
         live = self._live.get(run_id)
         if live is not None and live.run.tenant_id == tenant_id:
             return _as_it_stands(live.run, live.events)
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             run = await store.get_run(connection, tenant_id, run_id)
             if run.end_time is not None:
                 return run
@@ -155,7 +194,7 @@ class RunLog:
                 return events
 
     async def _page(self, run: Run, after: int) -> list[Event]:
-        async with self._database.read() as connection:
+        async with self._database.read((run.tenant_id,)) as connection:
             return await store.list_events(connection, run.tenant_id, run.run_id, after, _PAGE)
 
     async def watch(self, tenant_id: str, run_id: str, after: int) -> AsyncIterator[Event]:
@@ -164,29 +203,45 @@ class RunLog:
         Raises:
             NotFound: This tenant has no such run.
         """
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             run = await store.get_run(connection, tenant_id, run_id)
         while True:
             live = self._live.get(run_id)
-            if live is not None:
-                async for event in live.follow(after):
-                    yield event
-                    after = event.sequence
-                if live.ended:
+            if live is None:
+                # Of whoever carries it; or of nobody, until it is taken up, perhaps here.
+                async with self._notices.subscribe(_topic(run_id)) as news:
+                    async for event in self._elsewhere(run, after, news):
+                        yield event
+                        after = event.sequence
+                        if event.is_last:
+                            return
+                live = self._live.get(run_id)
+                if live is None:
                     return
-                continue
+            async for event in live.follow(after):
+                yield event
+                after = event.sequence
+            if live.ended:
+                return
+
+    async def _elsewhere(self, run: Run, after: int, news: Subscription) -> AsyncIterator[Event]:
+        """Events of a run from the database, until its last or until this process carries it."""
+        while run.run_id not in self._live:
             page = await self._page(run, after)
             for event in page:
                 yield event
                 after = event.sequence
-                if event.is_last:
-                    return
-            if not page:
-                if run.end_time is not None:
-                    return
-                await asyncio.sleep(_POLL_SECONDS)
-                async with self._database.read() as connection:
-                    run = await store.get_run(connection, tenant_id, run_id)
+            if page:
+                continue
+            if run.end_time is not None:
+                return
+            await news.wait(_NOTIFIED_POLL_SECONDS if self._notices.working else _POLL_SECONDS)
+            async with self._database.read((run.tenant_id,)) as connection:
+                run = await store.get_run(connection, run.tenant_id, run.run_id)
+
+
+def _topic(run_id: str) -> str:
+    return f"agents.runs.{run_id}"
 
 
 def _as_it_stands(run: Run, events: list[Event]) -> Run:

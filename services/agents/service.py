@@ -19,7 +19,9 @@ from services.agents.domain import (
     NewRun,
     Run,
     RunState,
+    RunTaken,
 )
+from services.agents.leases import RENEW_SECONDS, Leases
 from services.agents.ports import History
 from services.agents.runlog import LiveRun, RunLog
 from services.agents.runner import INTERRUPTED, Carrier, Last, Runner
@@ -30,11 +32,14 @@ from services.runtime.db import Database
 from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
 from services.runtime.groups import GroupWriter
 from services.runtime.ids import new_id
+from services.runtime.shared import Notices
 from services.runtime.tasks import Tasks
 
 _logger = log.get(__name__)
 _RECOVERIES = 16
 _ENDING_SECONDS = 2.0
+# The topic of requests to cancel a run that another process carries.
+_CANCELS = "agents.cancels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class AgentsService:
         runner: Runner,
         history: History,
         tasks: Tasks,
+        leases: Leases,
+        notices: Notices,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -73,9 +80,14 @@ class AgentsService:
         self._runner = runner
         self._history = history
         self._tasks = tasks
+        self._leases = leases
+        self._notices = notices
         self._carriers: dict[str, Carrier] = {}
         self._work: set[asyncio.Task[Any]] = set()
-        self._accepting = 0
+        self._accepting: set[str] = set()
+        # Whether a run may have been accepted without our knowing.
+        self._in_doubt = False
+        self._recovering: set[str] = set()
         self._draining = False
 
     async def agent(self, tenant_id: str, agent_id: str) -> Agent:
@@ -84,7 +96,7 @@ class AgentsService:
         Raises:
             NotFound: This tenant has none of this id.
         """
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             if agent_id:
                 return await store.get_agent(connection, tenant_id, agent_id)
             found = await store.default_agent(connection, tenant_id)
@@ -92,7 +104,7 @@ class AgentsService:
 
     async def _found_default(self, tenant_id: str) -> Agent:
         """Every tenant has a default agent; it is made when it is first asked for."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction((tenant_id,)) as connection:
             found = await store.default_agent(connection, tenant_id)
             if found is None:
                 found = Agent(
@@ -105,6 +117,7 @@ class AgentsService:
                     create_time=clock.now(),
                 )
                 await store.insert_agent(connection, found)
+                found = await store.default_agent(connection, tenant_id) or found
         return found
 
     async def agents(self, tenant_id: str, size: int, token: str) -> tuple[list[Agent], str]:
@@ -116,7 +129,7 @@ class AgentsService:
         await self.agent(tenant_id, "")
         limit = paging.page_size(size)
         before = paging.decode(token, str)
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             found = await store.list_agents(
                 connection, tenant_id, before[0] if before else None, limit + 1
             )
@@ -161,14 +174,17 @@ class AgentsService:
         return await asyncio.shield(accepting)
 
     async def _accept(self, run: Run, agent: Agent, asked: Asked, cause: CallContext) -> Run:
-        new = NewRun(run, asked.idempotency_key, asked.digest)
-        if len(self._carriers) + self._accepting >= self._settings.max_runs:
+        new = NewRun(run, asked.idempotency_key, asked.digest, self._leases.owner)
+        if len(self._carriers) + len(self._accepting) >= self._settings.max_runs:
             return await self._repeated(new)
-        self._accepting += 1
+        self._accepting.add(run.run_id)
         try:
             accepted = await self._writer.submit(new)
+        except Unavailable:
+            self._in_doubt = True
+            raise
         finally:
-            self._accepting -= 1
+            self._accepting.discard(run.run_id)
         if accepted.run_id == run.run_id:
             live = self._runs.open(run, [new.started])
             carrier = self._carriers[run.run_id] = Carrier(live, agent, self._runner)
@@ -179,7 +195,7 @@ class AgentsService:
 
     async def _repeated(self, new: NewRun) -> Run:
         """With no room for another run, a repeated key still gives the first one."""
-        async with self._database.read() as connection:
+        async with self._database.read((new.run.tenant_id,)) as connection:
             found = await store.find_repeated(connection, new)
         if found is None:
             raise ResourceExhausted(
@@ -196,6 +212,8 @@ class AgentsService:
         try:
             with acting_as(mesh_principal(run.tenant_id, run.user_id), cause):
                 await carrier.carry(self._settings.run_seconds)
+        except RunTaken:
+            _logger.warning("run_taken", run=run.run_id)
         except Exception as error:
             _logger.error("run_lost_its_way", run=run.run_id, exc_info=error)
             self._tasks.start(f"rescue {run.run_id}", self.recover([run]))
@@ -229,6 +247,10 @@ class AgentsService:
         carrier = self._carriers.get(run_id)
         if carrier is not None:
             carrier.stop(Cancelled(cancelled_by=who.actor_id))
+        elif run.end_time is None:
+            async with self._database.transaction((who.tenant_id,)) as connection:
+                await store.ask_cancel(connection, who.tenant_id, run_id, who.actor_id)
+            await self._notices.publish(_CANCELS)
         async for _ in self._runs.watch(who.tenant_id, run_id, run.last_sequence):
             pass
         return await self._runs.run(who.tenant_id, run_id)
@@ -249,21 +271,42 @@ class AgentsService:
         while self._work and loop.time() < end:
             await asyncio.wait(self._work, timeout=end - loop.time())
 
-    async def left_behind(self) -> list[Run]:
-        """Runs that an earlier process began and did not end; asked before this one takes any."""
-        found: list[Run] = []
-        while True:
-            async with self._database.read() as connection:
-                page = await store.list_running(
-                    connection, found[-1].session_id if found else "", 500
-                )
-            if not page:
-                return found
-            found += page
+    async def keep_lease(self) -> None:
+        """Renew this process's lease, obey cancels, and take up what others left behind."""
+        async with self._notices.subscribe(_CANCELS) as asked:
+            while True:
+                await self._leases.renew()
+                await self._obey()
+                if not self._draining:
+                    left = await self._leases.take_over() + await self._own_in_doubt()
+                    if left:
+                        _logger.warning("runs_taken_over", runs=len(left))
+                        self._tasks.start("agents.recovery", self.recover(left))
+                await asked.wait(RENEW_SECONDS)
+
+    async def _obey(self) -> None:
+        for run_id, actor in await self._leases.cancelled():
+            carrier = self._carriers.get(run_id)
+            if carrier is not None:
+                carrier.stop(Cancelled(cancelled_by=actor))
+
+    async def _own_in_doubt(self) -> list[Run]:
+        """Runs that were accepted though the store did not say so: nobody carries them."""
+        if not self._in_doubt or self._accepting:
+            return []
+        self._in_doubt = False
+        try:
+            own = await self._leases.own()
+        except PlexusError:
+            self._in_doubt = True
+            raise
+        carried = self._carriers.keys() | self._recovering
+        return [run for run in own if run.run_id not in carried]
 
     async def recover(self, runs: Sequence[Run]) -> None:
-        """End runs that an earlier process left behind, keeping what they wrote."""
+        """End runs that nobody carries, keeping what they wrote."""
         slots = asyncio.Semaphore(_RECOVERIES)
+        self._recovering |= {run.run_id for run in runs}
 
         async def one(run: Run) -> None:
             async with slots:
@@ -271,8 +314,13 @@ class AgentsService:
                     await self._end_from_store(run)
 
         ended = await asyncio.gather(*map(one, runs), return_exceptions=True)
+        self._recovering -= {run.run_id for run in runs}
         for run, error in zip(runs, ended, strict=True):
+            if isinstance(error, RunTaken):
+                continue
             if isinstance(error, Exception):
+                # Its turn comes again: it is still this process's.
+                self._in_doubt = True
                 _logger.error("run_not_recovered", run=run.run_id, exc_info=error)
 
     async def _end_from_store(self, run: Run) -> None:

@@ -15,6 +15,7 @@ from services.agents.domain import (
     NewRun,
     Run,
     RunState,
+    RunTaken,
     Usage,
     from_data,
     key_reused,
@@ -22,7 +23,7 @@ from services.agents.domain import (
     to_data,
 )
 from services.agents.tables import agents, run_events, runs
-from services.runtime.db import Connection
+from services.runtime.db import Connection, upsert
 from services.runtime.errors import NotFound, PlexusError
 
 
@@ -32,6 +33,7 @@ class NewEvents:
 
     run: Run
     events: tuple[Event, ...]
+    owner: str
 
     @property
     def ends(self) -> bool:
@@ -47,8 +49,10 @@ async def default_agent(connection: Connection, tenant_id: str) -> Agent | None:
 
 
 async def insert_agent(connection: Connection, agent: Agent) -> None:
-    """Keep a new agent."""
-    await connection.execute(insert(agents).values(asdict(agent)))
+    """Keep a new agent, unless its tenant has a default one and this would be another."""
+    await connection.execute(
+        upsert(connection, agents).values(asdict(agent)).on_conflict_do_nothing()
+    )
 
 
 async def get_agent(connection: Connection, tenant_id: str, agent_id: str) -> Agent:
@@ -86,7 +90,7 @@ async def insert_runs(
     keys = [new.idempotency_key for new in batch if new.idempotency_key]
     found = await connection.execute(select(runs).where(runs.c.idempotency_key.in_(keys)))
     by_key = {(row.tenant_id, row.user_id, row.idempotency_key): row for row in found}
-    repeated = {key: (_run(row), row.digest) for key, row in by_key.items()}
+    repeated = {key: (run_of(row), row.digest) for key, row in by_key.items()}
     sessions = [new.run.session_id for new in batch]
     found = await connection.execute(
         select(runs.c.session_id, runs.c.run_id).where(
@@ -121,6 +125,7 @@ def _new_columns(new: NewRun) -> dict[str, Any]:
         "idempotency_key": new.idempotency_key or None,
         "digest": new.digest,
         "input": new.run.input,
+        "owner": new.owner,
     }
 
 
@@ -136,18 +141,36 @@ async def find_repeated(connection: Connection, new: NewRun) -> Run | PlexusErro
     row = (await connection.execute(select(runs).where(same_key))).one_or_none()
     if row is None:
         return None
-    return _run(row) if row.digest == new.digest else key_reused()
+    return run_of(row) if row.digest == new.digest else key_reused()
 
 
-async def insert_events(connection: Connection, batch: Sequence[NewEvents]) -> Sequence[None]:
-    """Keep events, and how runs ended."""
-    rows = [_event(new.run, event) for new in batch for event in new.events]
-    await connection.execute(insert(run_events), rows)
-    ended = [{**_columns(new.run), "of": new.run.run_id} for new in batch if new.ends]
+async def insert_events(
+    connection: Connection, batch: Sequence[NewEvents]
+) -> Sequence[PlexusError | None]:
+    """Keep events, and how runs ended; RunTaken in place of a run that is another process's."""
+    ids = {new.run.run_id for new in batch}
+    query = select(runs.c.run_id, runs.c.owner).where(runs.c.run_id.in_(ids))
+    # Shared: whoever takes a run over must wait, and other writers need not.
+    found = await connection.execute(query.with_for_update(read=True))
+    owners = {row.run_id: row.owner for row in found}
+    own = [new for new in batch if owners.get(new.run.run_id) == new.owner]
+    if own:
+        rows = [_event(new.run, event) for new in own for event in new.events]
+        await connection.execute(insert(run_events), rows)
+    ended = [{**_columns(new.run), "of": new.run.run_id} for new in own if new.ends]
     if ended:
         end = update(runs).where(runs.c.run_id == bindparam("of"))
         await connection.execute(end, ended)
-    return [None] * len(batch)
+    return [None if owners.get(new.run.run_id) == new.owner else RunTaken() for new in batch]
+
+
+async def ask_cancel(connection: Connection, tenant_id: str, run_id: str, actor: str) -> None:
+    """Let the process that carries a run know that somebody wants it cancelled."""
+    await connection.execute(
+        update(runs)
+        .where(runs.c.tenant_id == tenant_id, runs.c.run_id == run_id, text("state = 1"))
+        .values(cancel_by=actor)
+    )
 
 
 async def get_run(connection: Connection, tenant_id: str, run_id: str) -> Run:
@@ -160,22 +183,7 @@ async def get_run(connection: Connection, tenant_id: str, run_id: str) -> Run:
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise NotFound.of("run")
-    return _run(row)
-
-
-async def list_running(connection: Connection, after: str, limit: int) -> list[Run]:
-    """Runs of every tenant that have not ended, by session, after one of them.
-
-    A session has one at most, and the index that sees to that serves this too.
-    """
-    # Written out, for an index on some rows serves only a query that says it is about those.
-    query = (
-        select(runs)
-        .where(text("state = 1"), runs.c.session_id > after)
-        .order_by(runs.c.session_id)
-        .limit(limit)
-    )
-    return [_run(row) for row in await connection.execute(query)]
+    return run_of(row)
 
 
 async def list_events(
@@ -229,7 +237,8 @@ def _agent(row: Row[Any]) -> Agent:
     return Agent(**row._mapping)
 
 
-def _run(row: Row[Any]) -> Run:
+def run_of(row: Row[Any]) -> Run:
+    """A run from its row."""
     return Run(
         run_id=row.run_id,
         tenant_id=row.tenant_id,

@@ -19,7 +19,7 @@ from services.runtime.module import ModuleContext
 async def build(ctx: ModuleContext) -> AsyncIterator[None]:
     """Bring the tables up to date and register the servicer."""
     await ctx.migrate(Path(__file__).parent / "migrations")
-    writer = GroupWriter(ctx.database, store.append)
+    writer = GroupWriter(ctx.database, store.append, lambda new: new.tenant_id)
     ctx.tasks.keep_running("history.writer", writer.run)
     servicer = HistoryServicer(HistoryService(ctx.database, writer))
     add_HistoryServiceServicer_to_server(servicer, ctx.server)

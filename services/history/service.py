@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from sqlalchemy.exc import IntegrityError
+
 from services.history import store
 from services.history.domain import Message, NewMessage, Session
 from services.history.window import BYTES_PER_TOKEN, fit, within
 from services.runtime import paging, tokens
 from services.runtime.db import Database
+from services.runtime.errors import NotFound
 from services.runtime.groups import GroupWriter
 
 _MAX_WINDOW = 1_000
@@ -29,7 +32,11 @@ class HistoryService:
         Raises:
             NotFound: The session or the message is another tenant's.
         """
-        return await self._writer.submit(message)
+        try:
+            return await self._writer.submit(message)
+        except IntegrityError:
+            # The id is taken by what row security hides.
+            raise NotFound.of("session") from None
 
     async def session(self, tenant_id: str, session_id: str) -> Session:
         """One session.
@@ -37,7 +44,7 @@ class HistoryService:
         Raises:
             NotFound: This tenant has none of this id.
         """
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             return await store.get_session(connection, tenant_id, session_id)
 
     async def sessions(self, tenant_id: str, size: int, token: str) -> tuple[list[Session], str]:
@@ -48,7 +55,7 @@ class HistoryService:
         """
         limit = paging.page_size(size)
         before = paging.decode(token, int, str)
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             found = await store.list_sessions(connection, tenant_id, before, limit + 1)
         if len(found) <= limit:
             return found, ""
@@ -67,7 +74,7 @@ class HistoryService:
         limit = paging.page_size(size)
         after = paging.decode(token, int)
         start = after[0] if after else 0
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             await store.get_session(connection, tenant_id, session_id)
             sizes = await store.list_sizes(
                 connection, tenant_id, session_id, after=start, limit=limit + 1
@@ -87,7 +94,7 @@ class HistoryService:
         Raises:
             NotFound: This tenant has no such session.
         """
-        async with self._database.read() as connection:
+        async with self._database.read((tenant_id,)) as connection:
             session = await store.get_session(connection, tenant_id, session_id)
             sizes = await store.newest_sizes(connection, tenant_id, session_id, _MAX_WINDOW)
             # No text is longer than this in that many tokens, so none but these are looked at.

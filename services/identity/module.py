@@ -43,11 +43,13 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
             parallelism=settings.argon2_lanes,
         )
     )
-    revocations = RevocationWatch(ctx.database)
+    revocations = RevocationWatch(ctx.database, ctx.shared.notices)
     servicer = IdentityServicer(
         accounts=Accounts(ctx.database, passwords, settings),
-        logins=Logins(ctx.database, passwords, signing, ctx.master_key, settings),
-        api_keys=ApiKeys(ctx.database, signing),
+        logins=Logins(
+            ctx.database, passwords, signing, ctx.master_key, settings, ctx.shared.notices
+        ),
+        api_keys=ApiKeys(ctx.database, signing, ctx.shared.notices),
         signing=signing,
         revocations=revocations,
         audit=AuditLog(ctx.database),

@@ -8,7 +8,7 @@ from services.identity import store
 from services.identity.service.signing import SigningKeys
 from services.identity.settings import IdentitySettings
 from services.runtime import clock
-from services.runtime.db import Database
+from services.runtime.db import EVERYONE, Database
 
 _PURGE_SECONDS = 60.0
 _MAX_ROTATION_CHECK_SECONDS = 60.0
@@ -41,7 +41,7 @@ async def purge(database: Database) -> None:
     for some in _EXPIRING:
         more = True
         while more:
-            async with database.transaction() as connection:
+            async with database.transaction(EVERYONE) as connection:
                 more = await some(connection, now)
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await store.login_failures.trim(connection)

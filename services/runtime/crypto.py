@@ -35,12 +35,18 @@ class MasterKey:
         self._sealing = AESGCM(self.derive("sealing"))
 
     @classmethod
-    def load(cls, path: Path) -> MasterKey:
+    def load(cls, path: Path, *, given: bool = False) -> MasterKey:
         """Read the key, or make it on the first start; a start that is cut off leaves none.
 
+        Args:
+            path: Its file.
+            given: It is kept by somebody else, who lets our group read it: it is not made.
+
         Raises:
-            MasterKeyError: The file is damaged, or others can read it.
+            MasterKeyError: The file is missing or damaged, or others can read it.
         """
+        if given and not path.exists():
+            raise MasterKeyError(f"PLEXUS_MASTER_KEY_FILE: there is no {path}")
         if not path.exists():
             fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -51,7 +57,7 @@ class MasterKey:
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(fresh)  # unlike a rename it never replaces a key
             fresh.unlink()
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & (0o037 if given else 0o077):
             raise MasterKeyError(f"others can read {path}: run `chmod 600 {path}`")
         key = path.read_bytes()
         if len(key) != _SIZE:

@@ -7,8 +7,11 @@ whatever is there when it comes free.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
+
+from sqlalchemy.exc import IntegrityError
 
 from services.runtime.db import Connection, Database
 from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
@@ -17,6 +20,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _MAX_WAITING = 10_000
 _MAX_GROUP = 1_000
+_COLLISIONS = 2
 
 
 class GroupWriter(Generic[Item, Result]):
@@ -26,6 +30,7 @@ class GroupWriter(Generic[Item, Result]):
         self,
         database: Database,
         store: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Result | PlexusError]]],
+        tenant: Callable[[Item], str],
     ) -> None:
         """Prepare to store.
 
@@ -34,9 +39,11 @@ class GroupWriter(Generic[Item, Result]):
             store: Stores some items, in order, in a transaction that it is given, and returns what
                 became of each: a result, or the error that its caller shall get while the others
                 are kept. What it raises undoes all; then each is tried alone.
+            tenant: Whose an item is.
         """
         self._database = database
         self._store = store
+        self._tenant = tenant
         self._waiting: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(
             _MAX_WAITING
         )
@@ -81,10 +88,24 @@ class GroupWriter(Generic[Item, Result]):
                 if not done.done():
                     done.set_exception(Unavailable("This process is stopping. Try again."))
 
+    async def _stored(self, items: Sequence[Item]) -> Sequence[Result | PlexusError]:
+        """Store items in one transaction.
+
+        Another replica may have stored the same in the moment between our look and our insert. Then
+        the next look finds it.
+        """
+        for _ in range(_COLLISIONS):
+            with contextlib.suppress(IntegrityError):
+                return await self._store_once(items)
+        return await self._store_once(items)
+
+    async def _store_once(self, items: Sequence[Item]) -> Sequence[Result | PlexusError]:
+        async with self._database.transaction(map(self._tenant, items)) as connection:
+            return await self._store(connection, items)
+
     async def _commit(self, group: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
-            async with self._database.transaction() as connection:
-                results = await self._store(connection, [item for item, _ in group])
+            results = await self._stored([item for item, _ in group])
         except Exception as error:  # noqa: BLE001 - goes to everyone who waits
             if len(group) > 1 and not isinstance(error, PlexusError):
                 # One bad item must not take the others with it. A store that is away is no item's

@@ -1,4 +1,4 @@
-"""Each module's schema, brought up to date at start-up by Alembic, under the database's write lock.
+"""Each module's schema, brought up to date by Alembic while no other process can be at it.
 
 A module's steps are files in `services/<module>/migrations/`, in the order of their names, each
 with Alembic's `revision`, `down_revision`, `upgrade` and `downgrade`.
@@ -7,15 +7,20 @@ with Alembic's `revision`, `down_revision`, `upgrade` and `downgrade`.
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from services.runtime.db import Database
+from services.runtime.db import EVERYONE, Database
 
 
 class SchemaTooNew(Exception):
     """The database was written by a later version of this program."""
+
+
+class SchemaTooOld(Exception):
+    """The tables are missing or of an earlier version, and this process may not make them."""
 
 
 def revisions(folder: Path) -> list[str]:
@@ -33,19 +38,27 @@ async def migrate(database: Database, module: str, folder: Path) -> None:
 
     Raises:
         SchemaTooNew: The database is ahead of this program.
+        SchemaTooOld: It is behind, and this process may not change it.
     """
     known = revisions(folder)
     table = f"{module}_alembic_version"
-    async with database.transaction() as connection:
-        current = await connection.run_sync(_current, table)
-        if current == known[-1]:
+    async with database.migrating(module) as connection:
+        if connection is not None:
+            if not _is_newest(await connection.run_sync(_current, table), module, known):
+                await connection.run_sync(_upgrade, table, folder)
             return
-        if current is not None and current not in known:
-            raise SchemaTooNew(
-                f"the tables of {module} were made by a later version of Plexus "
-                f"(revision {current}): start that version, or restore a backup"
-            )
-        await connection.run_sync(_upgrade, table, folder)
+    async with database.read(EVERYONE) as connection:
+        if not _is_newest(await connection.run_sync(_current, table), module, known):
+            raise SchemaTooOld(f"the tables of {module} are not up to date: run `plexus migrate`")
+
+
+def _is_newest(current: str | None, module: str, known: Sequence[str]) -> bool:
+    if current is not None and current not in known:
+        raise SchemaTooNew(
+            f"the tables of {module} were made by a later version of Plexus "
+            f"(revision {current}): start that version, or restore a backup"
+        )
+    return current == known[-1]
 
 
 def _current(connection: Connection, table: str) -> str | None:

@@ -14,6 +14,7 @@ from services.runtime.clients import Clients
 from services.runtime.crypto import MasterKey
 from services.runtime.db import Database
 from services.runtime.settings import Settings
+from services.runtime.shared import Shared
 from services.runtime.tasks import Tasks
 
 
@@ -26,6 +27,7 @@ class ModuleContext:
         server: Where it registers its servicer.
         database: The process's database; the module touches its own tables alone.
         clients: Channels to the other modules.
+        shared: What its replicas have in common: news, limits, cached values.
         tasks: Where its workers run.
         checks: What must hold for the module to be SERVING; each raises when it does not.
         drains: Called when the process is to end, while every module still answers, with the
@@ -38,6 +40,7 @@ class ModuleContext:
     database: Database
     clients: Clients
     master_key: MasterKey
+    shared: Shared
     tasks: Tasks
     checks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     drains: list[Callable[[float], Awaitable[None]]] = field(default_factory=list)

@@ -8,7 +8,6 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,9 +25,8 @@ class PlexusSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PLEXUS_", frozen=True, extra="ignore")
 
 
-def unix_target(socket: Path) -> str:
-    """GRPC's target for a Unix socket; what a URL would take for its own is escaped."""
-    return f"unix:{quote(str(socket))}"
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 class Settings(PlexusSettings):
@@ -102,6 +100,49 @@ class Settings(PlexusSettings):
     otlp_sample_ratio: float = Field(
         0.1, ge=0, le=1, description="The share of requests that are traced."
     )
+    max_calls: int = Field(
+        1024,
+        ge=16,
+        le=100_000,
+        description="Calls under way in one process from outside the mesh, streams not counted; "
+        "fewer while it cannot keep up. A tenant has its share of them.",
+    )
+    max_streams: int = Field(
+        4096,
+        ge=16,
+        le=100_000,
+        description="Streams under way in one process from outside the mesh.",
+    )
+    rate_read: int = Field(
+        500,
+        ge=0,
+        description="How many calls a second of one tenant may look something up; 0 is no limit.",
+    )
+    rate_write: int = Field(
+        200, ge=0, description="How many a second may change something; 0 is no limit."
+    )
+    rate_generate: int = Field(
+        50, ge=0, description="How many a second may spend a model's time; 0 is no limit."
+    )
+    rate_login: int = Field(
+        5,
+        ge=0,
+        description="How many calls a second of one client's address may log in, register or "
+        "refresh a token; 0 is no limit.",
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="The master key where it is not in the data directory, such as a mounted "
+        "secret. It is never made there.",
+    )
+    health_listen: str = Field(
+        "",
+        description="Where this process answers for its health without TLS, such as 0.0.0.0:50050 "
+        "for an orchestrator's probes.",
+    )
+    strict_json: bool = Field(
+        True, description="Whether fields that a call does not know are refused in REST bodies."
+    )
 
     @cached_property
     def directory(self) -> Path:
@@ -125,7 +166,15 @@ class Settings(PlexusSettings):
     @property
     def master_key(self) -> Path:
         """The file of the installation's master key."""
-        return self.directory / "master.key"
+        return self.master_key_file or self.directory / "master.key"
+
+    def environment(self, **changed: object) -> dict[str, str]:
+        """The environment of a child process with these settings, some of them changed."""
+        values = {
+            f"PLEXUS_{name.upper()}": _text(value) for name, value in self if value is not None
+        }
+        values |= {f"PLEXUS_{name.upper()}": str(value) for name, value in changed.items()}
+        return {**os.environ, **values}
 
     @property
     def socket(self) -> Path:

@@ -1,7 +1,7 @@
 """Which process serves which modules, and where each of them is reached.
 
-An address is one of `unix:/run/plexus/agents-0.sock`, `127.0.0.1:50051` and `agents.internal:50051`;
-a name is resolved to as many addresses as its DNS has. A template of addresses may hold `{group}`,
+An address is one of `unix:/run/plexus/agents-0.sock`, `127.0.0.1:50051` and `agents.local:50051`; a
+name is resolved to as many addresses as its DNS has. A template of addresses may hold `{group}`,
 `{replica}` (from 0) and `{port}`, which counts up from the first port through the whole table:
 
     unix:/run/plexus/{group}-{replica}.sock     one machine

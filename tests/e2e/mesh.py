@@ -26,8 +26,9 @@ class Mesh:
 
     running: ClassVar[set[Mesh]] = set()
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, shape: str = "embedded", **settings: str) -> None:
         self.data_dir = data_dir
+        self._shape = shape
         self.port = free_port()
         # Nothing of the caller's settings may reach the mesh under test.
         inherited = {key: value for key, value in os.environ.items() if "PLEXUS" not in key}
@@ -37,6 +38,8 @@ class Mesh:
             "PLEXUS_PORT": str(self.port),
             "PLEXUS_ARGON2_MEMORY_KIB": "1024",
             "PLEXUS_ARGON2_PASSES": "1",
+            # Many users come from one address here, and ask faster than people do.
+            **{f"PLEXUS_RATE_{name}": "0" for name in ("READ", "WRITE", "GENERATE", "LOGIN")},
             **{f"PLEXUS_{key.upper()}": value for key, value in settings.items()},
         }
         self._process: asyncio.subprocess.Process | None = None
@@ -61,7 +64,7 @@ class Mesh:
     async def spawn(self) -> asyncio.subprocess.Process:
         """Start it and wait for nothing."""
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "services"),
+            *(sys.executable, "-W", "error", "-m", "services", "up", "--shape", self._shape),
             cwd=ROOT,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,

@@ -142,7 +142,7 @@ async def test_a_body_that_is_none(rest: Rest, body: str, status: int, reason: s
     [
         ("GET", "/v1/nothing", 404, "UNKNOWN_METHOD"),
         ("GET", "/", 404, "UNKNOWN_METHOD"),
-        ("DELETE", "/v1/users/profile", 404, "UNKNOWN_METHOD"),
+        ("DELETE", "/v1/users/profile", 405, "UNKNOWN_METHOD"),
         ("POST", "/plexus.history.v1.HistoryService/AppendMessage", 404, "UNKNOWN_METHOD"),
         ("GET", "/v1/runs/run_1/events/more", 404, "UNKNOWN_METHOD"),
         ("GET", "/v1/runs/run_absent", 404, "NOT_FOUND"),

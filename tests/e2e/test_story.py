@@ -273,11 +273,12 @@ async def test_tenants_do_not_see_each_other(caller: Caller) -> None:
 
 async def test_the_readmes_first_answer(rest: Rest) -> None:
     """Plain HTTP as the welcome prints it, with curl's own content type."""
-    body = '{"email": "readme@example.com", "password": "change me soon", "display_name": "You"}'
+    login = '{"email": "readme@example.com", "password": "change me soon"}'
+    body = f'{login[:-1]}, "display_name": "You"}}'
     form = {"content-type": "application/x-www-form-urlencoded"}
     async with rest.request("POST", "/v1/users/register", data=body, headers=form) as reply:
         assert reply.status == 200
-    async with rest.request("POST", "/v1/users/authenticate", data=body, headers=form) as reply:
+    async with rest.request("POST", "/v1/users/authenticate", data=login, headers=form) as reply:
         text = await reply.text()
         # Cut by quotes, as the printed commands do.
         rest.token = text.split('"')[3]

@@ -16,18 +16,25 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "plexus up --port 8090 --data-dir ~/plexus",
+        "PLEXUS_REPLICAS=agents:2 plexus up --shape mesh",
     )
 )
 @place_options
-def up(port: int | None, host: str | None, data_dir: str | None) -> int:
+@click.option(
+    "--shape",
+    type=click.Choice(("embedded", "mesh")),
+    default="embedded",
+    help="One process with every module, or a process for each group of them on PostgreSQL.",
+)
+def up(port: int | None, host: str | None, data_dir: str | None, shape: str) -> int:
     """Run Plexus on this machine until Ctrl-C.
 
-    Every module in one process behind Envoy; nothing else to install, no key to buy. What may be
-    set besides these options is read from PLEXUS_* in the environment.
+    Embedded, every module is in one process behind Envoy; nothing else to install, no key to buy.
+    What may be set besides these options is read from PLEXUS_* in the environment.
     """
     from services.up import main
 
-    return main(_settings(given(port=port, host=host, data_dir=data_dir)))
+    return main(_settings(given(port=port, host=host, data_dir=data_dir)), shape)
 
 
 def _settings(values: dict[str, Any]) -> Settings:

@@ -18,7 +18,7 @@ from services.identity.service.passwords import Passwords
 from services.identity.settings import IdentitySettings
 from services.runtime import clock
 from services.runtime.context import Principal
-from services.runtime.db import Connection, Database
+from services.runtime.db import EVERYONE, Connection, Database
 from services.runtime.errors import NotFound
 from services.runtime.ids import new_id
 
@@ -52,7 +52,9 @@ class Accounts:
             create_time=clock.now(),
             version=1,
         )
-        async with self._database.transaction() as connection:
+        # Whether there is anybody yet is no tenant's own question.
+        whose = EVERYONE if self._closed else (user.tenant_id,)
+        async with self._database.transaction(whose) as connection:
             if self._closed and not await store.users.is_first(connection):
                 raise RegistrationClosed
             await store.users.found_tenant(connection, Account(user, password_hash))
@@ -99,7 +101,7 @@ class Accounts:
     async def _refuse_early(self) -> None:
         """Hash no password for those who will not get in anyway."""
         if self._closed:
-            async with self._database.read() as connection:
+            async with self._database.read(EVERYONE) as connection:
                 if await store.users.any_exists(connection):
                     raise RegistrationClosed
 

@@ -16,20 +16,23 @@ from services.identity.domain import (
     api_key_roles,
 )
 from services.identity.service.audit import is_api_key, record
+from services.identity.service.revocations import TOPIC
 from services.identity.service.signing import SigningKeys
 from services.runtime import clock
 from services.runtime.context import Principal
 from services.runtime.db import Connection, Database
 from services.runtime.errors import NotFound, Unauthenticated
 from services.runtime.ids import new_id
+from services.runtime.shared import Notices
 
 
 class ApiKeys:
     """The API keys of every tenant."""
 
-    def __init__(self, database: Database, signing: SigningKeys) -> None:
+    def __init__(self, database: Database, signing: SigningKeys, notices: Notices) -> None:
         self._database = database
         self._signing = signing
+        self._notices = notices
 
     async def create(
         self,
@@ -102,6 +105,7 @@ class ApiKeys:
                 subject_id=key.api_key_id,
                 actor=principal.actor_id,
             )
+        await self._notices.publish(TOPIC)
 
 
 async def _check_parent(connection: Connection, principal: Principal, now: int) -> None:

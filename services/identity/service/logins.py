@@ -27,12 +27,14 @@ from services.identity.domain import (
 )
 from services.identity.service.audit import record
 from services.identity.service.passwords import Passwords, Verdict
+from services.identity.service.revocations import TOPIC
 from services.identity.service.signing import SigningKeys
 from services.identity.settings import IdentitySettings
 from services.runtime import clock
 from services.runtime.crypto import MasterKey
-from services.runtime.db import Connection, Database
+from services.runtime.db import EVERYONE, Connection, Database
 from services.runtime.ids import new_id
+from services.runtime.shared import Notices
 
 _TOKEN_BYTES = 32
 
@@ -57,10 +59,12 @@ class Logins:
         signing: SigningKeys,
         master_key: MasterKey,
         settings: IdentitySettings,
+        notices: Notices,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._signing = signing
+        self._notices = notices
         self._failure_key = master_key.derive("identity/login-failures")
         self._access_seconds = settings.access_token_seconds
         self._refresh_seconds = settings.refresh_token_seconds
@@ -83,14 +87,15 @@ class Logins:
             known = attempt.account.password_hash if attempt.account else None
             verdict = await self._passwords.verify(known, password)
             if attempt.account is None or not verdict.matches:
-                async with self._database.transaction() as connection:
+                async with self._database.transaction(()) as connection:
                     await store.login_failures.add(connection, email_key, clock.now())
                 raise BadCredentials
             return await self._admit(attempt, attempt.account, verdict)
 
     async def _begin(self, email_key: str, address: str, password: str) -> _Attempt:
         now = clock.now()
-        async with self._database.read() as connection:
+        # Who logs in has no tenant yet.
+        async with self._database.read(EVERYONE) as connection:
             failures = await store.login_failures.get(connection, email_key, now)
             account = await store.users.by_email(connection, address)
         check_backoff(failures, now)
@@ -99,7 +104,7 @@ class Logins:
     async def _admit(self, attempt: _Attempt, account: Account, verdict: Verdict) -> Tokens:
         better = await self._passwords.hash(attempt.password) if verdict.outdated else None
         user = account.user
-        async with self._database.transaction() as connection:
+        async with self._database.transaction((user.tenant_id,)) as connection:
             if better is not None:
                 await store.users.replace_hash(connection, account, better)
             if attempt.failures is not None:
@@ -129,7 +134,7 @@ class Logins:
             BadRefreshToken: It is unknown, expired or spent. If spent, its login is at an end.
         """
         token_hash = hashlib.sha256(refresh_token.encode()).hexdigest()
-        async with self._database.read() as connection:
+        async with self._database.read(EVERYONE) as connection:
             known = await store.refresh_tokens.is_known(connection, token_hash)
         # What somebody made up does not get to wait for the writer.
         tokens = await self._spend(token_hash) if known else None
@@ -140,17 +145,17 @@ class Logins:
     async def _spend(self, token_hash: str) -> Tokens | None:
         """New tokens; None, committed, where the token is refused and its login may be ended."""
         now = clock.now()
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(EVERYONE) as connection:
             token = await store.refresh_tokens.spend(connection, token_hash, now)
-            if token is None:
-                reused = await store.refresh_tokens.spent(connection, token_hash)
-                if reused is not None:
-                    await self._end_login(connection, reused, now)
-                return None
-            user = await store.users.get(connection, token.tenant_id, token.user_id)
-            if user is None:
-                return None
-            return await self._issue(connection, user, token.login_id)
+            if token is not None:
+                user = await store.users.get(connection, token.tenant_id, token.user_id)
+                return await self._issue(connection, user, token.login_id) if user else None
+            reused = await store.refresh_tokens.spent(connection, token_hash)
+            if reused is not None:
+                await self._end_login(connection, reused, now)
+        if reused is not None:
+            await self._notices.publish(TOPIC)
+        return None
 
     async def _end_login(self, connection: Connection, token: RefreshToken, now: int) -> None:
         await store.refresh_tokens.delete_login(connection, token.tenant_id, token.login_id)

@@ -49,7 +49,7 @@ class SigningKeys:
 
     async def published(self) -> list[SigningKey]:
         """The keys that verifiers need now."""
-        async with self._database.read() as connection:
+        async with self._database.read(()) as connection:
             return published_keys(await store.signing_keys.every(connection), clock.now())
 
     async def access_token(self, connection: Connection, user: User, login_id: str) -> str:
@@ -81,12 +81,12 @@ class SigningKeys:
     async def rotate(self) -> None:
         """Make the next key when it is due, and let go of those that are no longer needed."""
         now = clock.now()
-        async with self._database.read() as connection:
+        async with self._database.read(()) as connection:
             keys = await store.signing_keys.every(connection)
         if not self._due(keys, now) and not _retirable(keys, now):
             return
         try:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(()) as connection:
                 await self._rotate(connection, now)
         except GenerationTaken:
             # Another process was first, and did the same.
@@ -98,7 +98,7 @@ class SigningKeys:
         Raises:
             MasterKeyError: It does not: the installation's master key was replaced.
         """
-        async with self._database.read() as connection:
+        async with self._database.read(()) as connection:
             self._private(await self._current(connection, clock.now()))
 
     async def _rotate(self, connection: Connection, now: int) -> None:

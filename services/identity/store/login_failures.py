@@ -15,9 +15,8 @@ from services.identity.domain import (
     backoff_seconds,
 )
 from services.identity.store.shared import purge as purge_rows
-from services.identity.store.shared import upsert
 from services.identity.tables import login_failures
-from services.runtime.db import Connection
+from services.runtime.db import Connection, upsert
 
 
 async def get(connection: Connection, email_key: str, now: int) -> LoginFailures | None:

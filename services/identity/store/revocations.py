@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from services.identity.domain import Revocation
-from services.identity.store.shared import next_number, upsert
+from services.identity.store.shared import next_number
 from services.identity.store.shared import purge as purge_rows
 from services.identity.tables import revocations
-from services.runtime.db import Connection
+from services.runtime.db import Connection, upsert
 
 _COUNTER = "revocations"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Table, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, delete, select, update
 
 from services.identity.tables import counters
 from services.runtime.credentials import role_names, role_numbers
@@ -13,13 +12,6 @@ from services.runtime.db import Connection
 
 # Few enough rows at a time that nobody waits long for the writer.
 _PURGED_AT_ONCE = 1_000
-
-
-def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT that takes ON CONFLICT, in the database's own dialect."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
 
 
 async def next_number(connection: Connection, counter: str) -> int:

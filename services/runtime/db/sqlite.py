@@ -1,6 +1,6 @@
-"""The database: transactions that commit once, and reads that cannot write.
+"""SQLite, for a single process.
 
-SQLite runs in WAL mode with synchronous=FULL, so what is committed is on the disk. It has one
+It runs in WAL mode with synchronous=FULL, so what is committed is on the disk. It has one
 writer at a time: writers queue here, in order, rather than poll for its lock.
 """
 
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from services.runtime.db.base import EVERYONE, Connection, Database
 from services.runtime.errors import ResourceExhausted, Unavailable
 
-Connection = AsyncConnection
 _READERS = 4
 _WAIT_SECONDS = 10.0
 
@@ -29,46 +29,38 @@ class DatabaseDamaged(Exception):
     """The database's file is not one, or is damaged. The text says how to go on."""
 
 
-class Database:
-    """One database for a process."""
+class SqliteDatabase(Database):
+    """An SQLite file, which is made if it is not there."""
+
+    dialect = "sqlite"
 
     def __init__(self, file: Path) -> None:
-        """Prepare to open an SQLite file, which is made if it is not there."""
         url = URL.create("sqlite+aiosqlite", database=str(file))
         self._writer = _engine(url, size=1, begin="BEGIN IMMEDIATE")
         self._reader = _engine(url, size=_READERS, begin="BEGIN")
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A unit of work: commits when the block ends, rolls back when it raises.
+    def of(self, module: str) -> Database:
+        """The names of its tables keep modules apart."""
+        return self
 
-        Raises:
-            Unavailable: The database did not take the work in time.
-            ResourceExhausted: The disk is full.
-        """
+    @asynccontextmanager
+    async def _write(self, scope: str) -> AsyncIterator[Connection]:
         with _translated():
             async with self._writer.begin() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
-        """A consistent view for reading.
-
-        Raises:
-            Unavailable: The database cannot be read now.
-        """
+    async def _look(self, scope: str) -> AsyncIterator[Connection]:
         with _translated():
             async with self._reader.begin() as connection:
                 yield connection
 
-    async def check(self) -> None:
-        """Whether it answers.
+    def migrating(self, module: str) -> AbstractAsyncContextManager[Connection]:
+        """The write lock keeps everyone else away."""
+        return self._write(EVERYONE)
 
-        Raises:
-            Unavailable: It does not.
-        """
-        async with self.read() as connection:
-            await connection.execute(text("SELECT 1"))
+    async def require_fit(self) -> None:
+        """A file has no roles."""
 
     async def close(self) -> None:
         """Close every connection."""

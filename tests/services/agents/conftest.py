@@ -11,6 +11,7 @@ import pytest
 
 from services.agents import store
 from services.agents.domain import Event, Run
+from services.agents.leases import Leases
 from services.agents.runlog import RunLog
 from services.agents.runner import Runner
 from services.agents.service import AgentsService, Asked
@@ -19,7 +20,9 @@ from services.runtime.context import Principal, acting_as
 from services.runtime.db import Database
 from services.runtime.groups import GroupWriter
 from services.runtime.migrations import migrate
+from services.runtime.shared import MemoryShared
 from services.runtime.tasks import Tasks
+from tests.databases import KINDS, Databases
 from tests.services.agents.scripted import ScriptedHistory, ScriptedModels
 
 MIGRATIONS = Path(__file__).parents[3] / "services" / "agents" / "migrations"
@@ -36,19 +39,34 @@ class Desk:
     models: ScriptedModels = field(default_factory=lambda: ScriptedModels("Hello", " there"))
     settings: AgentsSettings = field(default_factory=AgentsSettings)
     tasks: Tasks = field(default_factory=Tasks)
+    instance: str = "only"
 
-    def open(self) -> AgentsService:
+    async def open(self) -> AgentsService:
         """Begin a process."""
         self.tasks = Tasks()
-        run_writer = GroupWriter(self.database, store.insert_runs)
-        event_writer = GroupWriter(self.database, store.insert_events)
+        run_writer = GroupWriter(self.database, store.insert_runs, lambda new: new.run.tenant_id)
+        event_writer = GroupWriter(
+            self.database, store.insert_events, lambda new: new.run.tenant_id
+        )
         self.tasks.keep_running("runs", run_writer.run)
         self.tasks.keep_running("events", event_writer.run)
-        self.runs = RunLog(self.database, event_writer)
+        notices = MemoryShared().notices
+        self.leases = Leases(self.database, self.instance)
+        self.runs = RunLog(self.database, event_writer, notices, self.leases.owner)
         runner = Runner(self.runs, self.history, self.models)
         self.service = AgentsService(
-            self.settings, self.database, run_writer, self.runs, runner, self.history, self.tasks
+            self.settings,
+            self.database,
+            run_writer,
+            self.runs,
+            runner,
+            self.history,
+            self.tasks,
+            self.leases,
+            notices,
         )
+        await self.leases.begin()
+        self.tasks.keep_running("lease", self.service.keep_lease)
         return self.service
 
     async def ask(self, text: str = "hi", key: str = "", session: str = "") -> Run:
@@ -62,13 +80,12 @@ class Desk:
             return [e async for e in self.service.watch(run.tenant_id, run.run_id, after)]
 
 
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+@pytest.fixture(params=KINDS)
+async def desk(request: pytest.FixtureRequest, databases: Databases) -> AsyncIterator[Desk]:
     """Agents with nothing asked yet."""
-    database = Database(tmp_path / "agents.db")
+    database = (await databases.make(request.param)).of("agents")
     await migrate(database, "agents", MIGRATIONS)
     found = Desk(database)
-    found.open()
+    await found.open()
     yield found
     await found.tasks.stop()
-    await database.close()

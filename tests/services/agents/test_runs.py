@@ -195,7 +195,7 @@ async def test_a_run_whose_log_breaks_is_ended_from_what_is_stored(desk: Desk) -
 
 async def test_a_run_has_a_deadline(desk: Desk) -> None:
     desk.settings = AgentsSettings(run_seconds=0.2)
-    desk.open()
+    await desk.open()
     desk.models.steps = ("Slow", 30.0)
     events = await desk.events(await desk.ask())
     last = events[-1].happening
@@ -234,7 +234,7 @@ async def test_a_session_has_one_run_at_a_time(desk: Desk) -> None:
 
 async def test_the_number_of_runs_is_bounded(desk: Desk) -> None:
     desk.settings = AgentsSettings(max_runs=2)
-    desk.open()
+    await desk.open()
     desk.models.steps = (30.0,)
     answers = await asyncio.gather(
         *(desk.ask(key=f"k{n}") for n in range(20)), return_exceptions=True
@@ -287,10 +287,7 @@ async def test_what_a_dead_process_left_is_ended_with_its_text(desk: Desk) -> No
                 break
     seen = [await desk.runs.stored(run) for run in runs]
     await desk.tasks.stop()  # as a kill: nothing is written on the way out
-    service = desk.open()
-    left = await service.left_behind()
-    assert {run.run_id for run in left} == {run.run_id for run in runs}
-    await service.recover(left)
+    await desk.open()
     for run, before in zip(runs, seen, strict=True):
         events = await desk.events(run)
         assert_grammar(events)
@@ -299,7 +296,7 @@ async def test_what_a_dead_process_left_is_ended_with_its_text(desk: Desk) -> No
         assert isinstance(last, Failed)
         assert last.reason == "INTERRUPTED"
         assert (text_of(events), True) in desk.history.answers()
-    assert await service.left_behind() == []
+    assert await desk.leases.take_over() == []
 
 
 async def test_an_answer_that_was_kept_whole_is_completed_after_a_crash(desk: Desk) -> None:
@@ -318,8 +315,7 @@ async def test_an_answer_that_was_kept_whole_is_completed_after_a_crash(desk: De
     await kept.wait()
     assert desk.history.answers() == [("Whole", False)]
     await desk.tasks.stop()
-    service = desk.open()
-    await service.recover(await service.left_behind())
+    await desk.open()
     events = await desk.events(run)
     assert_grammar(events)
     assert isinstance(events[-1].happening, Completed)

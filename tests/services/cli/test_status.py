@@ -150,17 +150,28 @@ async def test_a_setting_that_cannot_be_used_is_named(bare: Cli) -> None:
 def test_up_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def main(settings: object) -> int:
-        seen.append(settings)
+    def main(settings: object, shape: str) -> int:
+        seen.extend((settings, shape))
         return 3
 
     monkeypatch.setattr(importlib.import_module("services.up"), "main", main)
-    arguments = ["up", "--port", "8090", "--host", "::1", "--data-dir", "somewhere"]
+    arguments = [
+        "up",
+        "--port",
+        "8090",
+        "--host",
+        "::1",
+        "--data-dir",
+        "somewhere",
+        "--shape",
+        "mesh",
+    ]
     done = CliRunner().invoke(plexus, arguments, standalone_mode=False)
     assert done.return_value == 3
     settings = seen[0]
     assert (settings.port, settings.host) == (8090, "::1")  # type: ignore[attr-defined]
     assert str(settings.data_dir) == "somewhere"  # type: ignore[attr-defined]
+    assert seen[1] == "mesh"
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,18 @@ from services.history.window import fit
 from services.runtime.context import acting_as, mesh_principal
 from services.runtime.errors import InvalidRequest, NotFound, Unauthenticated
 from services.runtime.status import remote_errors
+from tests.databases import KINDS, Databases
 from tests.support import Served, served, settings_in
 
 USER = session_pb2.AUTHOR_ROLE_USER
 
 
-@pytest.fixture
-async def mesh(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(settings_in(tmp_path), ["history"]) as found:
+@pytest.fixture(params=KINDS)
+async def mesh(
+    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
+) -> AsyncIterator[Served]:
+    settings = settings_in(tmp_path, **await databases.settings(request.param))
+    async with served(settings, ["history"]) as found:
         yield found
 
 

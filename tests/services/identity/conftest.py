@@ -11,6 +11,7 @@ import pytest_asyncio
 import services.identity
 from services.runtime import migrations, server
 from services.runtime.db import Database
+from tests.databases import KINDS, Databases
 from tests.services.identity.people import CHEAP_HASHING, Identity, serving
 
 MIGRATIONS = Path(services.identity.__file__).parent / "migrations"
@@ -32,11 +33,9 @@ async def identity(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Id
         yield found
 
 
-@pytest_asyncio.fixture(params=["sqlite"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """The tables in each database that it can be kept in."""
-    files = {"sqlite": tmp_path / "plexus.db"}
-    opened = Database(files[request.param])
+@pytest_asyncio.fixture(params=KINDS)
+async def database(request: pytest.FixtureRequest, databases: Databases) -> AsyncIterator[Database]:
+    """The tables in each database that they can be kept in."""
+    opened = (await databases.make(request.param)).of("identity")
     await migrations.migrate(opened, "identity", MIGRATIONS)
     yield opened
-    await opened.close()

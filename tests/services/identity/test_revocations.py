@@ -11,7 +11,7 @@ from plexus.identity.v1 import identity_service_pb2 as pb
 from plexus.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 
 from services.identity.domain import Revocation
-from services.identity.service.revocations import RevocationWatch
+from services.identity.service.revocations import TOPIC, RevocationWatch
 from services.identity.store import revocations
 from services.runtime import clock
 from services.runtime.clients import Clients
@@ -19,6 +19,8 @@ from services.runtime.clock import SECOND
 from services.runtime.credentials import MeshSigner
 from services.runtime.crypto import MasterKey
 from services.runtime.db import Database
+from services.runtime.shared import MemoryShared
+from tests.databases import Databases
 from tests.services.identity.people import Identity, refusal, serving, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -117,14 +119,16 @@ async def test_a_stop_sends_listeners_elsewhere_rather_than_cut_them(tmp_path: P
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_a_replica_tells_what_another_revoked(database: Database, tmp_path: Path) -> None:
-    other = Database(tmp_path / "plexus.db")
-    changes = RevocationWatch(database).changes()
+async def test_a_replica_tells_what_another_revoked(
+    database: Database, databases: Databases
+) -> None:
+    other = databases.again().of("identity")
+    changes = RevocationWatch(database, MemoryShared(alone=False).notices).changes()
     assert await anext(changes) == []
     revoked = [Revocation(f"key_{n}", clock.now() + 60 * SECOND) for n in range(5)]
 
     async def one(revocation: Revocation) -> None:
-        async with other.transaction() as connection:
+        async with other.transaction(()) as connection:
             await revocations.add(connection, revocation)
 
     await asyncio.gather(*(one(each) for each in revoked))
@@ -135,3 +139,23 @@ async def test_a_replica_tells_what_another_revoked(database: Database, tmp_path
     assert sorted(seen, key=lambda each: each.credential_id) == revoked
     await changes.aclose()
     await other.close()
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_notice_is_faster_than_the_next_look_and_not_needed(database: Database) -> None:
+    loop = asyncio.get_running_loop()
+    notices = MemoryShared(alone=True).notices
+    changes = RevocationWatch(database, notices).changes()
+    assert await anext(changes) == []
+    for told, most in ((True, 0.4), (False, 1.0)):
+        revoked = Revocation(f"key_{told}", clock.now() + 60 * SECOND)
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.1)
+        began = loop.time()
+        async with database.transaction(()) as connection:
+            await revocations.add(connection, revoked)
+        if told:
+            await notices.publish(TOPIC)
+        assert await waiting == [revoked]
+        assert loop.time() - began < most
+    await changes.aclose()

@@ -24,7 +24,7 @@ from services.identity.store.signing_keys import GenerationTaken
 from services.identity.tables import login_failures, metadata, refresh_tokens
 from services.identity.workers import purge
 from services.runtime import clock
-from services.runtime.db import Connection, Database
+from services.runtime.db import EVERYONE, Connection, Database
 from services.runtime.errors import PlexusError
 
 NOW = clock.now()
@@ -66,13 +66,12 @@ async def test_the_tables_are_as_the_migrations_make_them(database: Database) ->
             if table.startswith("identity_") and "alembic" not in table
         }
 
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         made = await connection.run_sync(columns)
+        dialect = connection.dialect
     assert made == {
         name: {
-            (column.name, column.type.compile(sa.create_engine("sqlite://").dialect), True)
-            if column.nullable
-            else (column.name, column.type.compile(sa.create_engine("sqlite://").dialect), False)
+            (column.name, column.type.compile(dialect), bool(column.nullable))
             for column in table.columns
         }
         for name, table in metadata.tables.items()
@@ -80,11 +79,11 @@ async def test_the_tables_are_as_the_migrations_make_them(database: Database) ->
 
 
 async def test_a_user_is_found_by_email_and_within_their_tenant(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         assert await store.users.is_first(connection)
         user = await add_user(connection)
         assert not await store.users.is_first(connection)
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         assert await store.users.by_email(connection, user.email) == Account(user, "a hash")
         assert await store.users.by_email(connection, "other@example.org") is None
         assert await store.users.get(connection, "ten_1", "usr_1") == user
@@ -92,18 +91,18 @@ async def test_a_user_is_found_by_email_and_within_their_tenant(database: Databa
 
 
 async def test_one_email_is_one_account(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await add_user(connection, 1, "a@b.org")
     with pytest.raises(EmailTaken):
-        async with database.transaction() as connection:
+        async with database.transaction(EVERYONE) as connection:
             await add_user(connection, 2, "a@b.org")
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         tenants = await connection.execute(sa.text("SELECT count(*) FROM identity_tenants"))
         assert tenants.scalar_one() == 1
 
 
 async def test_a_hash_is_replaced_unless_the_password_was_changed(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         user = await add_user(connection)
         await store.users.replace_hash(connection, Account(user, "another hash"), "lost")
         assert (await store.users.by_email(connection, user.email)) == Account(user, "a hash")
@@ -112,7 +111,7 @@ async def test_a_hash_is_replaced_unless_the_password_was_changed(database: Data
 
 
 async def test_failures_add_up_and_are_forgotten(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         for _ in range(6):
             await store.login_failures.add(connection, "k", NOW)
         found = await store.login_failures.get(connection, "k", NOW)
@@ -129,7 +128,7 @@ async def test_failures_add_up_and_are_forgotten(database: Database) -> None:
 
 
 async def test_a_flood_of_invented_emails_pushes_out_its_own(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         for _ in range(3):
             await store.login_failures.add(connection, "victim", NOW)
         for number in range(10):
@@ -140,7 +139,7 @@ async def test_a_flood_of_invented_emails_pushes_out_its_own(database: Database)
 
 
 async def test_a_refresh_token_is_spent_once(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await add_user(connection)
         await store.refresh_tokens.add(connection, refresh_token(1))
         assert await store.refresh_tokens.spent(connection, "hash1") is None
@@ -153,7 +152,7 @@ async def test_a_refresh_token_is_spent_once(database: Database) -> None:
 
 
 async def test_ending_a_login_leaves_others(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await add_user(connection)
         for number, login in ((1, "lgn_1"), (2, "lgn_1"), (3, "lgn_2")):
             await store.refresh_tokens.add(connection, refresh_token(number, login))
@@ -165,7 +164,7 @@ async def test_ending_a_login_leaves_others(database: Database) -> None:
 
 
 async def test_api_keys_are_a_tenants_own(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await add_user(connection, 1)
         await add_user(connection, 2)
         await store.api_keys.lock(connection, "ten_1")
@@ -179,7 +178,7 @@ async def test_api_keys_are_a_tenants_own(database: Database) -> None:
 
 
 async def test_what_is_revoked_or_expired_is_not_live(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await add_user(connection)
         for number in (1, 2):
             await store.api_keys.add(connection, api_key(number))
@@ -200,7 +199,7 @@ async def test_what_is_revoked_or_expired_is_not_live(database: Database) -> Non
 async def test_pages_of_api_keys_meet_without_a_gap(database: Database) -> None:
     # Several were made in the same microsecond.
     keys = [api_key(number, made=NOW + number // 3) for number in range(9)]
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await add_user(connection)
         for each in keys:
             await store.api_keys.add(connection, each)
@@ -215,7 +214,7 @@ async def test_pages_of_api_keys_meet_without_a_gap(database: Database) -> None:
 
 async def test_revocations_come_once_in_order(database: Database) -> None:
     first, second = Revocation("a", NOW + 10), Revocation("b", NOW + 5)
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         assert await store.revocations.since(connection, 0, NOW) == ([], 0)
         await store.revocations.add(connection, first)
         found, last = await store.revocations.since(connection, 0, NOW)
@@ -228,7 +227,7 @@ async def test_revocations_come_once_in_order(database: Database) -> None:
 
 
 async def test_a_number_is_not_used_again(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await store.revocations.add(connection, Revocation("a", NOW + 1))
         _, last = await store.revocations.since(connection, 0, NOW)
         await store.revocations.purge(connection, NOW + 1)
@@ -240,22 +239,22 @@ async def test_a_number_is_not_used_again(database: Database) -> None:
 
 async def test_a_generation_has_one_key(database: Database) -> None:
     key = SigningKey("kid_1", 1, "x", b"sealed", NOW, NOW)
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await store.signing_keys.add(connection, key)
         await store.signing_keys.publish_until(connection, "kid_1", NOW + 9)
         await store.signing_keys.publish_until(connection, "kid_1", NOW + 5)
     other = SigningKey("kid_2", 1, "y", b"sealed", NOW, NOW)
     with pytest.raises(GenerationTaken):
-        async with database.transaction() as connection:
+        async with database.transaction(EVERYONE) as connection:
             await store.signing_keys.add(connection, other)
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         (kept,) = await store.signing_keys.every(connection)
     assert (kept.kid, kept.publish_until) == ("kid_1", NOW + 9)
 
 
 async def test_retired_keys_lose_their_private_parts(database: Database) -> None:
     keys = [SigningKey(f"kid_{n}", n, "x", b"sealed", NOW, NOW + n) for n in (1, 2, 3, 4)]
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         for key in keys:
             await store.signing_keys.add(connection, key)
         await store.signing_keys.retire(connection, keys[2], NOW + 1)
@@ -271,19 +270,19 @@ async def test_retired_keys_lose_their_private_parts(database: Database) -> None
 )
 async def test_the_audit_log_cannot_be_changed(database: Database, statement: str) -> None:
     entry = AuditEntry("aud_1", "ten_1", NOW, "user.login", "usr_1", "usr_1", "")
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await store.audit.add(connection, entry)
     with pytest.raises((DBAPIError, PlexusError), match=r"append-only|cannot serve"):
-        async with database.transaction() as connection:
+        async with database.transaction(EVERYONE) as connection:
             await connection.execute(sa.text(statement))
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         assert await store.audit.page(connection, "ten_1", 9, None) == [entry]
         assert await store.audit.page(connection, "ten_2", 9, None) == []
 
 
 async def test_expired_rows_go_and_others_stay(database: Database) -> None:
     past = clock.now() - 30 * DAY
-    async with database.transaction() as connection:
+    async with database.transaction(EVERYONE) as connection:
         await add_user(connection)
         for number in range(1_500):
             await store.refresh_tokens.add(connection, refresh_token(number, life=-1))
@@ -293,7 +292,7 @@ async def test_expired_rows_go_and_others_stay(database: Database) -> None:
         await store.revocations.add(connection, Revocation("a", past))
         await store.login_failures.add(connection, "k", past)
     await purge(database)
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         left = await connection.execute(sa.select(refresh_tokens.c.token_hash))
         assert list(left.scalars()) == ["hash9999"]
         for table, count in (("api_keys", 1), ("revocations", 0), ("login_failures", 0)):
@@ -318,7 +317,8 @@ async def test_the_schema_can_be_taken_back(database: Database) -> None:
             revision.downgrade()
         return sa.inspect(connection).get_table_names()
 
-    async with database.transaction() as connection:
+    async with database.migrating("identity") as connection:
+        assert connection is not None
         await add_user(connection)
         left = await connection.run_sync(downgrade)
     assert left == ["identity_alembic_version"]

@@ -20,7 +20,7 @@ from services.identity.store import signing_keys
 from services.runtime import clock
 from services.runtime.clock import SECOND
 from services.runtime.crypto import MasterKey, MasterKeyError
-from services.runtime.db import Database
+from services.runtime.db import EVERYONE, Database
 from tests.services.identity.people import Identity, Person, bearer, claims, refusal, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -193,7 +193,7 @@ async def test_two_processes_do_not_both_rotate(
     for _ in range(3):
         await asyncio.gather(*(each.rotate() for each in processes))
         time.time += 30 * DAY
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         keys = await signing_keys.every(connection)
     # The first has no token about any more.
     assert [key.generation for key in keys] == [2, 3]
@@ -216,12 +216,12 @@ async def test_an_old_key_is_published_until_its_last_token_expires(
     time.time = last_signed + 900 * SECOND
     await keys.rotate()
     assert first.kid in [key.kid for key in await keys.published()]
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         assert not (await signing_keys.every(connection))[0].sealed_private_key
     time.time += CLOCK_SKEW
     assert first.kid not in [key.kid for key in await keys.published()]
     await keys.rotate()
-    async with database.read() as connection:
+    async with database.read(EVERYONE) as connection:
         left = await signing_keys.every(connection)
     assert [key.generation for key in left] == [2]
     assert published_keys(left, time.time) == left
@@ -243,7 +243,7 @@ async def test_a_key_is_published_as_long_as_an_api_key_that_it_signed(
             create_time=time.time,
             expire_time=time.time + days * DAY,
         )
-        async with database.transaction() as connection:
+        async with database.transaction(EVERYONE) as connection:
             await keys.api_key_token(connection, api_key)
     for _ in range(13):
         assert first.kid in [key.kid for key in await keys.published()]

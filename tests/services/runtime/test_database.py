@@ -5,42 +5,52 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.runtime.db import Connection, Database, DatabaseDamaged, check_file
 from services.runtime.errors import NotFound, PlexusError, Unavailable
 from services.runtime.groups import GroupWriter
 from services.runtime.migrations import SchemaTooNew, migrate, revisions
+from services.runtime.status import as_plexus_error
+from tests.databases import KINDS, Databases
 
 HISTORY = Path(__file__).parents[3] / "services" / "history" / "migrations"
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    found = Database(tmp_path / "test.db")
-    async with found.transaction() as connection:
+async def prepared(database: Database) -> Database:
+    async with database.migrating("test") as connection:
+        assert connection is not None
         await connection.execute(text("CREATE TABLE t (n INTEGER PRIMARY KEY)"))
-    yield found
-    await found.close()
+    return database.of("test")
+
+
+@pytest.fixture(params=KINDS)
+async def database(request: pytest.FixtureRequest, databases: Databases) -> Database:
+    return await prepared(await databases.make(request.param))
+
+
+@pytest.fixture(params=KINDS)
+async def empty(request: pytest.FixtureRequest, databases: Databases) -> Database:
+    return await databases.make(request.param)
 
 
 async def numbers(database: Database) -> list[int]:
-    async with database.read() as connection:
+    async with database.read(()) as connection:
         return [row.n for row in await connection.execute(text("SELECT n FROM t ORDER BY n"))]
 
 
 async def test_a_unit_of_work_is_kept_whole_or_not_at_all(database: Database) -> None:
-    async with database.transaction() as connection:
+    async with database.transaction(()) as connection:
         await connection.execute(text("INSERT INTO t VALUES (1)"))
     with pytest.raises(RuntimeError):
-        async with database.transaction() as connection:
+        async with database.transaction(()) as connection:
             await connection.execute(text("INSERT INTO t VALUES (2)"))
             raise RuntimeError
     assert await numbers(database) == [1]
@@ -48,19 +58,20 @@ async def test_a_unit_of_work_is_kept_whole_or_not_at_all(database: Database) ->
 
 async def test_a_read_cannot_write(database: Database) -> None:
     with pytest.raises(Unavailable):
-        async with database.read() as connection:
+        async with database.read(()) as connection:
             await connection.execute(text("INSERT INTO t VALUES (1)"))
 
 
-async def test_commits_are_on_the_disk(database: Database) -> None:
-    async with database.transaction() as connection:
+async def test_commits_are_on_the_disk(databases: Databases) -> None:
+    database = await databases.make("sqlite")
+    async with database.transaction(()) as connection:
         assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
         assert (await connection.execute(text("PRAGMA synchronous"))).scalar() == 2  # FULL
 
 
 async def test_writers_queue_rather_than_fail(database: Database) -> None:
     async def write(n: int) -> None:
-        async with database.transaction() as connection:
+        async with database.transaction(()) as connection:
             await connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": n})
 
     await asyncio.gather(*(write(n) for n in range(100)))
@@ -68,10 +79,11 @@ async def test_writers_queue_rather_than_fail(database: Database) -> None:
 
 
 async def test_a_drivers_text_reaches_nobody(database: Database) -> None:
-    with pytest.raises(PlexusError) as caught:
-        async with database.read() as connection:
+    with pytest.raises((PlexusError, DBAPIError)) as caught:
+        async with database.read(()) as connection:
             await connection.execute(text("SELECT * FROM secret_table"))
-    assert "secret_table" not in caught.value.message
+    known = as_plexus_error(caught.value)
+    assert "secret_table" not in known.message
 
 
 class Groups:
@@ -96,7 +108,7 @@ class Groups:
 
 async def test_a_group_is_one_transaction_and_each_gets_its_own_result(database: Database) -> None:
     groups = Groups()
-    writer = GroupWriter(database, groups.store)
+    writer = GroupWriter(database, groups.store, lambda n: "ten_a")
     running = asyncio.create_task(writer.run())
     waiting = [asyncio.create_task(writer.submit(n)) for n in range(20)]
     results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -109,7 +121,7 @@ async def test_a_group_is_one_transaction_and_each_gets_its_own_result(database:
 
 
 async def test_one_bad_item_does_not_take_the_others_with_it(database: Database) -> None:
-    writer = GroupWriter(database, Groups().store)
+    writer = GroupWriter(database, Groups().store, lambda n: "ten_a")
     waiting = [asyncio.create_task(writer.submit(n)) for n in (1, 2, 2, 3)]
     await asyncio.sleep(0)
     running = asyncio.create_task(writer.run())
@@ -120,7 +132,7 @@ async def test_one_bad_item_does_not_take_the_others_with_it(database: Database)
 
 
 async def test_whoever_waits_for_a_writer_that_stops_is_told(database: Database) -> None:
-    writer = GroupWriter(database, Groups().store)
+    writer = GroupWriter(database, Groups().store, lambda n: "ten_a")
     waiting = asyncio.create_task(writer.submit(1))
     await asyncio.sleep(0)
     running = asyncio.create_task(writer.run())
@@ -133,31 +145,33 @@ async def test_whoever_waits_for_a_writer_that_stops_is_told(database: Database)
         await running
 
 
-async def test_migrations_are_applied_once(database: Database) -> None:
+async def test_migrations_are_applied_once(empty: Database) -> None:
+    database = empty.of("history")
     await migrate(database, "history", HISTORY)
     await migrate(database, "history", HISTORY)
-    async with database.read() as connection:
+    async with database.read(()) as connection:
         found = await connection.execute(text("SELECT version_num FROM history_alembic_version"))
         assert found.scalar() == revisions(HISTORY)[-1]
         await connection.execute(text("SELECT * FROM history_messages"))
 
 
-async def test_a_failed_migration_leaves_nothing(database: Database, tmp_path: Path) -> None:
+async def test_a_failed_migration_leaves_nothing(empty: Database, tmp_path: Path) -> None:
     (tmp_path / "0001_bad.py").write_text(
         "from alembic import op\nrevision = '0001'\ndown_revision = None\n"
         "def upgrade():\n    op.execute('CREATE TABLE half (n INTEGER)')\n"
         "    op.execute('nonsense')\n"
     )
-    with pytest.raises(PlexusError):
-        await migrate(database, "bad", tmp_path)
-    with pytest.raises(PlexusError):
-        async with database.read() as connection:
+    with pytest.raises((PlexusError, DBAPIError)):
+        await migrate(empty, "bad", tmp_path)
+    with pytest.raises((PlexusError, DBAPIError)):
+        async with empty.of("bad").read(()) as connection:
             await connection.execute(text("SELECT * FROM half"))
 
 
-async def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None:
+async def test_a_database_of_a_later_version_is_left_alone(empty: Database) -> None:
+    database = empty.of("history")
     await migrate(database, "history", HISTORY)
-    async with database.transaction() as connection:
+    async with database.transaction(()) as connection:
         await connection.execute(text("UPDATE history_alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaTooNew, match="later version"):
         await migrate(database, "history", HISTORY)
@@ -181,12 +195,13 @@ def columns(connection: SyncConnection, table: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("module", ["identity", "history", "agents"])
-async def test_tables_are_what_the_migrations_make(database: Database, module: str) -> None:
+async def test_tables_are_what_the_migrations_make(empty: Database, module: str) -> None:
     """The mappings in tables.py and the steps in migrations/ cannot drift apart."""
+    database = empty.of(module)
     folder = Path(__file__).parents[3] / "services" / module / "migrations"
     await migrate(database, module, folder)
     metadata = importlib.import_module(f"services.{module}.tables").metadata
-    async with database.read() as connection:
+    async with database.read(()) as connection:
         for name, table in metadata.tables.items():
             made = await connection.run_sync(columns, name)
             assert {column["name"]: column["nullable"] for column in made} == {
@@ -202,7 +217,7 @@ async def test_a_store_that_is_away_is_told_to_all_at_once(database: Database) -
         calls += 1
         raise Unavailable("away")
 
-    writer = GroupWriter(database, refuse)
+    writer = GroupWriter(database, refuse, lambda n: "ten_a")
     waiting = [asyncio.create_task(writer.submit(n)) for n in range(50)]
     await asyncio.sleep(0)
     running = asyncio.create_task(writer.run())
@@ -215,7 +230,7 @@ async def test_a_store_that_is_away_is_told_to_all_at_once(database: Database) -
 async def test_what_is_stored_is_not_in_the_errors_about_it(database: Database) -> None:
     insert = text("INSERT INTO t VALUES (:n)")
     with pytest.raises(IntegrityError) as caught:
-        async with database.transaction() as connection:
+        async with database.transaction(()) as connection:
             await connection.execute(insert, {"n": 424242})
             await connection.execute(insert, {"n": 424242})
     assert "424242" not in str(caught.value)
