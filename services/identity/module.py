@@ -10,7 +10,7 @@ from pathlib import Path
 from argon2 import PasswordHasher
 from plexus.identity.v1.identity_service_pb2_grpc import add_IdentityServiceServicer_to_server
 
-from services.identity import workers
+from services.identity import tables, workers
 from services.identity.service.accounts import Accounts
 from services.identity.service.api_keys import ApiKeys
 from services.identity.service.audit import AuditLog
@@ -21,6 +21,7 @@ from services.identity.service.signing import SigningKeys
 from services.identity.servicer import IdentityServicer
 from services.identity.settings import IdentitySettings
 from services.runtime.module import ModuleContext
+from services.runtime.replies import Replies
 
 
 @asynccontextmanager
@@ -44,12 +45,13 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
         )
     )
     revocations = RevocationWatch(ctx.database, ctx.shared.notices)
+    replies = Replies(tables.replies, ctx.master_key)
     servicer = IdentityServicer(
         accounts=Accounts(ctx.database, passwords, settings),
         logins=Logins(
             ctx.database, passwords, signing, ctx.master_key, settings, ctx.shared.notices
         ),
-        api_keys=ApiKeys(ctx.database, signing, ctx.shared.notices),
+        api_keys=ApiKeys(ctx.database, signing, ctx.shared.notices, replies),
         signing=signing,
         revocations=revocations,
         audit=AuditLog(ctx.database),
@@ -58,7 +60,7 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
     ctx.tasks.keep_running(
         "identity.signing_keys", partial(workers.keep_rotating, signing, settings)
     )
-    ctx.tasks.keep_running("identity.purge", partial(workers.keep_purging, ctx.database))
+    ctx.tasks.keep_running("identity.purge", partial(workers.keep_purging, ctx.database, replies))
     ctx.drains.append(revocations.end)
     try:
         yield

@@ -18,6 +18,7 @@ from services.identity.service.signing import SigningKeys
 from services.runtime import paging
 from services.runtime.context import principal
 from services.runtime.interceptors.adapter import Servicing
+from services.runtime.replies import Repeatable
 
 _TOKEN_TYPE = "Bearer"  # noqa: S105 - RFC 6750's name of the scheme
 
@@ -97,6 +98,7 @@ class IdentityServicer(IdentityServiceServicer):
             request.display_name,
             frozenset(request.roles),
             convert.expire_time(request),
+            Repeatable.of(request, request.idempotency_key),
         )
         return pb.CreateApiKeyResponse(api_key=convert.to_api_key(key), token=token)
 

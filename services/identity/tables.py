@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
+from services.runtime.replies import replies_table
+
 metadata = MetaData()
+
+replies = replies_table("identity", metadata)
 
 tenants = Table(
     "identity_tenants",

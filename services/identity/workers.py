@@ -9,6 +9,7 @@ from services.identity.service.signing import SigningKeys
 from services.identity.settings import IdentitySettings
 from services.runtime import clock
 from services.runtime.db import EVERYONE, Database
+from services.runtime.replies import Replies
 
 _PURGE_SECONDS = 60.0
 _MAX_ROTATION_CHECK_SECONDS = 60.0
@@ -28,17 +29,17 @@ async def keep_rotating(signing: SigningKeys, settings: IdentitySettings) -> Non
         await asyncio.sleep(pause)
 
 
-async def keep_purging(database: Database) -> None:
+async def keep_purging(database: Database, replies: Replies) -> None:
     """Forget what has expired, now and then."""
     while True:
-        await purge(database)
+        await purge(database, replies)
         await asyncio.sleep(_PURGE_SECONDS)
 
 
-async def purge(database: Database) -> None:
+async def purge(database: Database, replies: Replies) -> None:
     """Forget what has expired, in steps short enough that others get their turns between."""
     now = clock.now()
-    for some in _EXPIRING:
+    for some in (*_EXPIRING, replies.purge):
         more = True
         while more:
             async with database.transaction(EVERYONE) as connection:

@@ -20,10 +20,13 @@ PASSWORD = "a long password"
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """A running mesh; every test makes users of its own in it."""
-    found = Mesh(tmp_path_factory.mktemp("mesh"))
+@pytest.fixture(scope="session", params=["embedded", "mesh"])
+def mesh(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mesh]:
+    """A running installation of each shape; every test makes users of its own in it."""
+    replicas = {"replicas": "agents:2"} if request.param == "mesh" else {}
+    found = Mesh(tmp_path_factory.mktemp(request.param), request.param, **replicas)
     with asyncio.Runner() as runner:
         runner.run(found.start())
         yield found

@@ -79,7 +79,7 @@ class Mesh:
         self.running.add(self)
         self._printed = []
         assert self._process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not self._printed or "Press Ctrl-C" not in self._printed[-1]:
                 line = await self._process.stdout.readline()
                 if not line:

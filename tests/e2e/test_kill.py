@@ -22,9 +22,10 @@ from services.runtime.errors import PlexusError
 from tests.e2e.callers import Grpc
 from tests.e2e.conftest import sign_up
 from tests.e2e.mesh import Mesh
+from tests.faults.suite import FULL
 from tests.services.llm.scripted_openai import ScriptedOpenAi, good
 
-ROUNDS = 50
+ROUNDS = 50 if FULL else 8
 CLIENTS = 6
 WORDS = tuple(f"word{n} " for n in range(40))
 ENDED_SECONDS = 3.0

@@ -23,14 +23,18 @@ from services.runtime.context import Principal
 from services.runtime.db import Connection, Database
 from services.runtime.errors import NotFound, Unauthenticated
 from services.runtime.ids import new_id
+from services.runtime.replies import Repeatable, Replies
 from services.runtime.shared import Notices
 
 
 class ApiKeys:
     """The API keys of every tenant."""
 
-    def __init__(self, database: Database, signing: SigningKeys, notices: Notices) -> None:
+    def __init__(
+        self, database: Database, signing: SigningKeys, notices: Notices, replies: Replies
+    ) -> None:
         self._database = database
+        self._replies = replies
         self._signing = signing
         self._notices = notices
 
@@ -40,10 +44,12 @@ class ApiKeys:
         display_name: str,
         roles: frozenset[int],
         expire_time: int | None,
+        call: Repeatable,
     ) -> tuple[ApiKey, str]:
-        """Make a key; its token is returned and kept nowhere.
+        """Make a key; its token is returned, and kept sealed for a day for who asks again.
 
         Raises:
+            AlreadyExists: The idempotency key stands for another request.
             InvalidRequest: It would expire too late.
             PermissionDenied: A role is above the caller's own.
             TooManyApiKeys: The tenant has as many as it can have.
@@ -61,10 +67,16 @@ class ApiKeys:
         )
         async with self._database.transaction() as connection:
             await store.api_keys.lock(connection, key.tenant_id)
+            kept = await self._replies.find(connection, call)
+            if kept is not None:
+                api_key_id, _, token = kept.decode().partition(" ")
+                first = await store.api_keys.get(connection, key.tenant_id, api_key_id)
+                return first or key, token
             await _check_parent(connection, principal, now)
             await _check_bounds(connection, key.tenant_id, now)
             await store.api_keys.add(connection, key)
             token = await self._signing.api_key_token(connection, key)
+            await self._replies.keep(connection, call, f"{key.api_key_id} {token}".encode())
             await record(
                 connection,
                 Action.API_KEY_CREATE,

@@ -56,6 +56,17 @@ async def is_live(connection: Connection, tenant_id: str, api_key_id: str, now: 
     return found.first() is not None
 
 
+async def get(connection: Connection, tenant_id: str, api_key_id: str) -> ApiKey | None:
+    """A tenant's key, live or not; None where it is unknown or forgotten."""
+    found = await connection.execute(
+        select(api_keys).where(
+            api_keys.c.tenant_id == tenant_id, api_keys.c.api_key_id == api_key_id
+        )
+    )
+    row = found.first()
+    return None if row is None else _key(row)
+
+
 async def page(
     connection: Connection, tenant_id: str, now: int, size: int, after: tuple[int, str] | None
 ) -> list[ApiKey]:

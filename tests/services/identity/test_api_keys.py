@@ -272,3 +272,18 @@ async def test_pages_of_the_audit_log_hold_every_entry_once(identity: Identity) 
         seen += [(each.action, each.actor_id, each.subject_id) for each in reply.audit_entries]
         token, pages = reply.next_page_token, pages + 1
     assert (seen, pages) == (await identity.audit(person.access_token), 2)
+
+
+async def test_a_repeated_key_gives_the_same_reply(identity: Identity) -> None:
+    person, key = await identity.join(), {"idempotency_key": "k1"}
+    first, *again = await asyncio.gather(
+        *(identity.create_key(person.access_token, **key) for _ in range(8))
+    )
+    assert all(each == first for each in again)
+    assert await identity.keys(person.access_token) == [first.api_key.api_key_id]
+    other = identity.create_key(person.access_token, Role.ROLE_VIEWER, **key)
+    assert (await refusal(other)).reason == "IDEMPOTENCY_KEY_REUSED"
+    # The key is the caller's own: somebody else's is another.
+    stranger = await identity.join()
+    theirs = await identity.create_key(stranger.access_token, **key)
+    assert theirs.api_key.api_key_id != first.api_key.api_key_id

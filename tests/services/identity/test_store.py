@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from services.identity import store
+from services.identity import store, tables
 from services.identity.domain import (
     DAY,
     FAILURES_KEPT,
@@ -24,8 +24,10 @@ from services.identity.store.signing_keys import GenerationTaken
 from services.identity.tables import login_failures, metadata, refresh_tokens
 from services.identity.workers import purge
 from services.runtime import clock
+from services.runtime.crypto import MasterKey
 from services.runtime.db import EVERYONE, Connection, Database
 from services.runtime.errors import PlexusError
+from services.runtime.replies import Replies
 
 NOW = clock.now()
 
@@ -291,7 +293,7 @@ async def test_expired_rows_go_and_others_stay(database: Database) -> None:
         await store.api_keys.add(connection, api_key(2))
         await store.revocations.add(connection, Revocation("a", past))
         await store.login_failures.add(connection, "k", past)
-    await purge(database)
+    await purge(database, Replies(tables.replies, MasterKey(bytes(32))))
     async with database.read(EVERYONE) as connection:
         left = await connection.execute(sa.select(refresh_tokens.c.token_hash))
         assert list(left.scalars()) == ["hash9999"]
@@ -309,12 +311,13 @@ async def test_the_schema_can_be_taken_back(database: Database) -> None:
 
         from tests.services.identity.conftest import MIGRATIONS
 
-        spec = importlib.util.spec_from_file_location("initial", MIGRATIONS / "0001_initial.py")
-        assert spec is not None and spec.loader is not None
-        revision = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(revision)
-        with Operations.context(MigrationContext.configure(connection)):
-            revision.downgrade()
+        for path in sorted(MIGRATIONS.glob("[0-9]*.py"), reverse=True):
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None and spec.loader is not None
+            revision = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(revision)
+            with Operations.context(MigrationContext.configure(connection)):
+                revision.downgrade()
         return sa.inspect(connection).get_table_names()
 
     async with database.migrating("identity") as connection:
