@@ -13,6 +13,7 @@ from services.runtime.contract import module_methods
 from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.crypto import MasterKey
 from services.runtime.db import open_database
+from services.runtime.interceptors.limits import SharedLimits
 from services.runtime.module import Build, ModuleContext
 from services.runtime.resilience.shedding import Admission
 from services.runtime.server import Server
@@ -73,7 +74,9 @@ async def serve(
         )
         trust = IdentityTrust(clients)
         admission = Admission(settings.max_calls, settings.max_streams)
-        server = Server(methods, TokenVerifier(trust), mesh, admission)
+        redis = bool(settings.redis_url.get_secret_value())
+        limits = SharedLimits(shared.limiter, settings) if redis else None
+        server = Server(methods, TokenVerifier(trust), mesh, admission, limits)
         StrictJson().register(server.grpc)
         tasks = Tasks()
         checks: dict[str, list[Callable[[], Awaitable[None]]]] = {}

@@ -1,4 +1,4 @@
-"""The picture of the mesh, drawn from the descriptor set: what callers reach, and what the mesh does.
+"""The picture of the mesh, drawn from the descriptor set: what callers reach, and what modules do.
 
     python -m proto.tools.picture        write it into README.md, between its two marks
 

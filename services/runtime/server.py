@@ -18,6 +18,7 @@ from services.runtime.clients import MAX_MESSAGE_BYTES, READY_SERVICE
 from services.runtime.contract import Method
 from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.interceptors.adapter import PolicyInterceptor
+from services.runtime.interceptors.limits import SharedLimits
 from services.runtime.interceptors.policies import ContractPolicies
 from services.runtime.interceptors.telemetry import Telemetry
 from services.runtime.resilience import tls as mesh_tls
@@ -84,6 +85,7 @@ class Server:
         tokens: TokenVerifier,
         mesh: MeshSigner,
         admission: Admission | None = None,
+        limits: SharedLimits | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -92,10 +94,11 @@ class Server:
             tokens: Verifies callers.
             mesh: Verifies other services of the mesh.
             admission: Refuses what is too much.
+            limits: Counts what all replicas let pass together.
         """
         self.admission = admission or Admission()
         self.port = 0
-        policies = ContractPolicies(methods, tokens, mesh)
+        policies = ContractPolicies(methods, tokens, mesh, limits)
         interceptors = [
             PolicyInterceptor(policies, Telemetry(), self.admission),
             # Inside ours: it knows streams only as generators, and sees verified calls alone.

@@ -12,6 +12,7 @@ from services.runtime.contract import Access, Method
 from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.errors import InvalidRequest, PermissionDenied, Unauthenticated, Violation
 from services.runtime.interceptors.adapter import Metadata
+from services.runtime.interceptors.limits import SharedLimits
 
 ASSERTION_KEY = "x-plexus-assertion"
 _MAX_VIOLATIONS = 50
@@ -22,9 +23,14 @@ class ContractPolicies:
     """Deadline, credential, permission and rules of every message, as the contract has them."""
 
     def __init__(
-        self, methods: Mapping[str, Method], tokens: TokenVerifier, mesh: MeshSigner
+        self,
+        methods: Mapping[str, Method],
+        tokens: TokenVerifier,
+        mesh: MeshSigner,
+        limits: SharedLimits | None = None,
     ) -> None:
         self._methods = methods
+        self._limits = limits
         self._tokens = tokens
         self._mesh = mesh
         self._validator = protovalidate.Validator()
@@ -39,6 +45,7 @@ class ContractPolicies:
         Raises:
             Unauthenticated: No credential, or a bad one.
             PermissionDenied: A role is missing.
+            ResourceExhausted: The tenant makes more calls than it may.
         """
         method = self._methods[call.method]
         if method.access is Access.PUBLIC:
@@ -59,6 +66,8 @@ class ContractPolicies:
                 f"Your roles do not hold {method.permission}.",
                 metadata={"permission": method.permission},
             )
+        if self._limits is not None:
+            await self._limits.take(call, method)
 
     def on_request(self, call: CallContext, request: Message) -> None:
         """Check one message.
