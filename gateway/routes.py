@@ -27,6 +27,7 @@ _REFLECTION_SECONDS = 60
 SAFE_RETRIES = "connect-failure,refused-stream,reset-before-request"
 REPEATABLE_RETRIES = f"{SAFE_RETRIES},unavailable,reset"
 _RETRIES = 4
+_TRY_SHARE = 0.4
 _BACK_OFF = {"base_interval": "0.010s", "max_interval": "0.100s"}
 _OTHER_HOSTS_ATTEMPTS = 10
 _SEGMENT = re.compile(r"\{(?P<name>[^=}]+)(?:=(?P<pattern>[^}]+))?\}")
@@ -92,7 +93,7 @@ def _part(part: str) -> str:
 
 def _native(rpc: Rpc, cluster: str, config: GatewayConfig) -> Json:
     match = {"path": rpc.path, "headers": [_content_type(grpc=True)]}
-    return {**_route(rpc, match, cluster, rest=False), **rate_route(config.limits, rpc)}
+    return {**_route(rpc, match, cluster, config, rest=False), **rate_route(config.limits, rpc)}
 
 
 def _rest(rpc: Rpc, binding: Binding, cluster: str, config: GatewayConfig, asked: Json) -> Json:
@@ -101,7 +102,7 @@ def _rest(rpc: Rpc, binding: Binding, cluster: str, config: GatewayConfig, asked
         path = {"safe_regex": {"regex": template_regex(binding.template)}}
     method = {"name": ":method", "string_match": {"exact": binding.method}}
     match = {**path, "headers": [method, _content_type(grpc=False)]}
-    made = {**_route(rpc, match, cluster, rest=True), **rate_route(config.limits, rpc)}
+    made = {**_route(rpc, match, cluster, config, rest=True), **rate_route(config.limits, rpc)}
     if asked:
         made["typed_per_filter_config"] = {**made.get("typed_per_filter_config", {}), **asked}
     return made
@@ -117,8 +118,14 @@ def _content_type(*, grpc: bool) -> Json:
     }
 
 
-def _route(rpc: Rpc, match: Json, cluster: str, *, rest: bool) -> Json:
-    action: Json = {"cluster": cluster, **_times(rpc, rest=rest), "retry_policy": _retries(rpc)}
+def _route(rpc: Rpc, match: Json, cluster: str, config: GatewayConfig, *, rest: bool) -> Json:
+    places = config.upstreams.get(rpc.module, ())
+    several = len(places) > 1 or any(place.named for place in places)
+    action: Json = {
+        "cluster": cluster,
+        **_times(rpc, rest=rest),
+        "retry_policy": _retries(rpc, several=several),
+    }
     made: Json = {"name": rpc.path, "match": match, "route": action, **jwt_route(public=rpc.public)}
     if rest or not rpc.streaming:
         # Envoy hands on the time that is left. At the end of a unary call it would then race the
@@ -145,8 +152,13 @@ def _times(rpc: Rpc, *, rest: bool) -> Json:
     }
 
 
-def _retries(rpc: Rpc) -> Json:
+def _retries(rpc: Rpc, *, several: bool) -> Json:
+    hung: Json = {}
+    if several and rpc.repeatable and not rpc.streaming:
+        # A process that hangs keeps its connections and answers nothing; another may.
+        hung["per_try_timeout"] = seconds(rpc.deadline * _TRY_SHARE)
     return {
+        **hung,
         "retry_on": REPEATABLE_RETRIES if rpc.repeatable else SAFE_RETRIES,
         "num_retries": _RETRIES,
         "retry_back_off": _BACK_OFF,

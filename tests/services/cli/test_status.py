@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -148,7 +149,7 @@ async def test_a_setting_that_cannot_be_used_is_named(bare: Cli) -> None:
 
 
 def test_up_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen: list[Any] = []
 
     def main(settings: object, shape: str) -> int:
         seen.extend((settings, shape))
@@ -169,8 +170,8 @@ def test_up_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(plexus, arguments, standalone_mode=False)
     assert done.return_value == 3
     settings = seen[0]
-    assert (settings.port, settings.host) == (8090, "::1")  # type: ignore[attr-defined]
-    assert str(settings.data_dir) == "somewhere"  # type: ignore[attr-defined]
+    assert (settings.port, settings.host) == (8090, "::1")
+    assert str(settings.data_dir) == "somewhere"
     assert seen[1] == "mesh"
 
 
