@@ -140,6 +140,8 @@ class GatewayProcess:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            # What faces the network is told none of our settings.
+            env={"PATH": os.defpath},
             # A Ctrl-C is for the parent, which drains first.
             start_new_session=True,
         )

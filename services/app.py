@@ -51,8 +51,9 @@ async def serve(
         Unavailable: The database cannot be opened.
     """
     topology = topology or Topology.embedded(settings, MODULES)
-    own = topology.addresses(names[0])[replica]
-    alone = not settings.listen and [len(each.addresses) for each in topology.groups] == [1]
+    own = topology.own(names[0], replica)
+    # An SQLite file has one process at a time.
+    alone = not settings.database_url.get_secret_value()
     policies = {name: module_methods(name) for name in names}
     methods = {path: method for each in policies.values() for path, method in each.items()}
     async with AsyncExitStack() as stack:

@@ -12,10 +12,12 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 
@@ -23,8 +25,12 @@ _LEASH = Path(__file__).resolve().parents[1] / "gateway" / "leash.py"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
+_AGAIN_SECONDS = 0.2
 _ADMIN, OWNER, ROLE, NAME = "postgres", "plexus_owner", "plexus", "plexus"
 _NOBODY = "nobody"
+_ROOTS_PLACE = Path("/var/lib")
+# What a program from outside the project needs to know of where it runs; no secret is among it.
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 _OPTIONS = ("listen_addresses=", "max_connections=200")
 
 
@@ -38,7 +44,7 @@ class PackagedPostgres:
     def __init__(self, folder: Path, *options: str) -> None:
         """Keep everything in `folder`.
 
-        Root may not run PostgreSQL: then it is a folder of nobody's, for temporary files.
+        Root may not run PostgreSQL: then it is a folder of nobody's, where root keeps things.
 
         Args:
             folder: A path short enough for a socket in it.
@@ -47,7 +53,9 @@ class PackagedPostgres:
         self._user = _NOBODY if os.geteuid() == 0 else None
         if self._user is not None:
             digest = sha256(os.fsencode(folder)).hexdigest()[:16]
-            folder = Path(tempfile.gettempdir()) / f"plexus-postgres-{digest}"
+            passing = folder.is_relative_to(tempfile.gettempdir())
+            base = Path(tempfile.gettempdir()) if passing else _ROOTS_PLACE
+            folder = base / f"plexus-postgres-{digest}"
         self._folder = folder
         self._options = [text for each in (*_OPTIONS, *options) for text in ("-c", each)]
         self._process: asyncio.subprocess.Process | None = None
@@ -65,7 +73,7 @@ class PackagedPostgres:
 
     def url(self, role: str = ROLE, database: str = NAME) -> str:
         """How a role reaches a database."""
-        return f"postgresql://{role}@/{database}?host={self._folder}"
+        return f"postgresql://{role}@/{database}?host={quote(str(self._folder))}"
 
     async def start(self) -> None:
         """Start it, making it at the first time; returns when it answers.
@@ -74,13 +82,47 @@ class PackagedPostgres:
             PackagedServerError: The package is missing, or PostgreSQL does not start.
         """
         await asyncio.to_thread(self._prepare)
-        if not (self._folder / "data" / "PG_VERSION").exists():
+        if not self._data.exists():
             await self._make()
-        self._process = await self._spawn(
-            "postgres", "-D", str(self._folder / "data"), "-k", str(self._folder), *self._options
-        )
-        await self._answers()
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                # What was cut off may hold memory for a moment yet; then it ends at once.
+                while not await self._started():  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(_AGAIN_SECONDS)
+        except TimeoutError:
+            await self.stop()
+            raise PackagedServerError(f"PostgreSQL does not start: see {self._log}") from None
         await self._make_roles()
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    async def _started(self) -> bool:
+        await asyncio.to_thread(self._forget_the_dead)
+        self._process = await self._spawn(
+            "postgres", "-D", str(self._data), "-k", str(self._folder), *self._options
+        )
+        while self.pid is not None:
+            try:
+                connection = await asyncpg.connect(self.url(_ADMIN, _ADMIN))
+            except (OSError, asyncpg.PostgresError):
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                await connection.close()
+                return True
+        return False
+
+    def _forget_the_dead(self) -> None:
+        """Remove the mark of a server that was killed, whose number another process may have."""
+        mark = self._data / "postmaster.pid"
+        try:
+            pid = int(mark.read_text().split("\n", 1)[0])
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return  # no mark; or no such process, which PostgreSQL sees by itself
+        if os.fsencode(self._data) not in words:
+            mark.unlink()
 
     async def wait(self) -> int:
         """Return its exit status when it ends."""
@@ -109,23 +151,28 @@ class PackagedPostgres:
     def _prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._user is not None:
-            found = pwd.getpwnam(self._user)
-            os.chown(self._folder, found.pw_uid, found.pw_gid)
+            found, there = pwd.getpwnam(self._user), self._folder.lstat()
+            if not stat.S_ISDIR(there.st_mode) or there.st_uid not in (0, found.pw_uid):
+                raise PackagedServerError(f"{self._folder} is somebody else's: remove it")
+            os.chown(self._folder, found.pw_uid, found.pw_gid, follow_symlinks=False)
             own = self._folder / "bin"
             if not _open_to_all(_binaries()) and not own.exists():
                 # What is installed in a home that is closed to others is no use to nobody.
-                shutil.copytree(_binaries().parent, own.with_name("bin.new"), symlinks=True)
-                own.with_name("bin.new").rename(own)
+                fresh = own.with_name("bin.new")
+                shutil.rmtree(fresh, ignore_errors=True)
+                shutil.copytree(_binaries().parent, fresh, symlinks=True)
+                fresh.rename(own)
 
     async def _make(self) -> None:
-        data = self._folder / "data"
-        await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
+        fresh = self._folder / "data.new"
+        await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
         made = await self._spawn(
-            *("initdb", "-D", str(data), "-U", _ADMIN, "--encoding=utf8", "--no-locale"),
+            *("initdb", "-D", str(fresh), "-U", _ADMIN, "--encoding=utf8", "--no-locale"),
             *("--auth-local=trust", "--auth-host=reject", "--no-instructions"),
         )
         if await made.wait():
             raise PackagedServerError(f"PostgreSQL could not be made: see {self._log}")
+        fresh.rename(self._data)
 
     async def _spawn(self, program: str, *arguments: str) -> asyncio.subprocess.Process:
         own = self._folder / "bin" / "bin" / program
@@ -142,33 +189,19 @@ class PackagedPostgres:
                 stderr=log,
                 start_new_session=True,
                 cwd=self._folder,
+                env=_ENVIRONMENT,
             )
 
     @property
     def _log(self) -> Path:
         return self._folder / "postgres.log"
 
-    async def _answers(self) -> None:
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                while True:
-                    if self.pid is None:
-                        raise PackagedServerError(f"PostgreSQL ended at once: see {self._log}")
-                    try:
-                        connection = await asyncpg.connect(self.url(_ADMIN, _ADMIN))
-                    except (OSError, asyncpg.PostgresError):
-                        await asyncio.sleep(_POLL_SECONDS)
-                    else:
-                        await connection.close()
-                        return
-        except TimeoutError:
-            raise PackagedServerError(f"PostgreSQL does not answer: see {self._log}") from None
-
     async def _make_roles(self) -> None:
         connection = await asyncpg.connect(self.url(_ADMIN, _ADMIN))
         try:
-            if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", ROLE):
-                for role in (OWNER, ROLE):
+            for role in (OWNER, ROLE):
+                known = "SELECT 1 FROM pg_roles WHERE rolname = $1"
+                if not await connection.fetchval(known, role):
                     await connection.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS")
             await _make_database(connection, NAME)
         finally:

@@ -35,7 +35,8 @@ _PROBE_SECONDS = 1.0
 _PROBE_DEADLINE = 3.0
 _MISSED_PROBES = 3
 _STARTING_SECONDS = 60.0
-_KILL_SECONDS = 5.0
+# Beyond its drain: the notice that it gives, last calls, closing what it stands on.
+_KILL_SECONDS = 10.0
 
 
 class Child:
@@ -65,6 +66,7 @@ class Child:
         self._tls_dir = tls_dir
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._starting = asyncio.Lock()
         self.restarts = 0
 
     @property
@@ -79,7 +81,10 @@ class Child:
         pause = _FIRST_PAUSE
         while not self._stopping:
             began = loop.time()
-            status = await self._run_once()
+            try:
+                status = str(await self._run_once())
+            except OSError as error:  # no memory or no process to be had, for now
+                status = str(error)
             if self._stopping:
                 return
             if loop.time() - began > _STEADY_SECONDS:
@@ -91,14 +96,15 @@ class Child:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _run_once(self) -> int:
-        process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())),
-            *(sys.executable, *self._arguments),
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            # A Ctrl-C is for the supervisor, which stops its processes in order.
-            start_new_session=True,
-        )
+        async with self._starting:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())),
+                *(sys.executable, *self._arguments),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                # A Ctrl-C is for the supervisor, which stops its processes in order.
+                start_new_session=True,
+            )
         probing = asyncio.create_task(self._kill_when_silent(process), name=f"probe {self.name}")
         try:
             return await process.wait()
@@ -109,14 +115,17 @@ class Child:
         """A process that hangs keeps its sockets: only its silence tells."""
         loop = asyncio.get_running_loop()
         began, answered, missed = loop.time(), False, 0
-        async with self._channel() as channel:
-            stub = HealthStub(channel)
-            while missed < _MISSED_PROBES:
-                await asyncio.sleep(_PROBE_SECONDS)
-                if await _answers(stub):
-                    answered, missed = True, 0
-                elif answered or loop.time() - began > _STARTING_SECONDS:
-                    missed += 1
+        while missed < _MISSED_PROBES:
+            await asyncio.sleep(_PROBE_SECONDS)
+            try:
+                good = await self._answers()
+            except tls.TlsError as error:  # half of a renewal, maybe
+                _logger.warning("process_not_probed", name=self.name, error=str(error))
+                continue
+            if good:
+                answered, missed = True, 0
+            elif answered or loop.time() - began > _STARTING_SECONDS:
+                missed += 1
         _logger.error("process_silent", name=self.name, pid=process.pid)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -128,10 +137,25 @@ class Child:
         credentials = tls.channel_credentials(tls.Certificates(self._tls_dir))
         return grpc.aio.secure_channel(where, credentials, options=tls.CHANNEL_OPTIONS)
 
+    async def _answers(self) -> bool:
+        """Whether it speaks, also while it drains or its database is away."""
+        request = health_pb2.HealthCheckRequest(service=READY_SERVICE)
+        async with self._channel() as channel:
+            try:
+                stub: Any = HealthStub(channel)
+                await stub.Check(request, timeout=_PROBE_DEADLINE)
+            except grpc.aio.AioRpcError as error:
+                return error.code() not in (
+                    grpc.StatusCode.UNAVAILABLE,
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                )
+        return True
+
     async def stop(self, patience: float) -> None:
         """Ask it to end, which it does when its work is done; after `patience` seconds kill it."""
         self._stopping = True
-        process = self._process
+        async with self._starting:  # what is being started is there to be stopped
+            process = self._process
         if process is None or self.pid is None:
             return
         process.send_signal(signal.SIGTERM)
@@ -142,16 +166,3 @@ class Child:
             _logger.error("process_killed", name=self.name)
             process.kill()
             await process.wait()
-
-
-async def _answers(stub: Any) -> bool:
-    # Also while it drains or its database is away: what counts is that it speaks.
-    try:
-        request = health_pb2.HealthCheckRequest(service=READY_SERVICE)
-        await stub.Check(request, timeout=_PROBE_DEADLINE)
-    except grpc.aio.AioRpcError as error:
-        return error.code() not in (
-            grpc.StatusCode.UNAVAILABLE,
-            grpc.StatusCode.DEADLINE_EXCEEDED,
-        )
-    return True

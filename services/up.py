@@ -28,6 +28,7 @@ from services.packaged import OWNER, PackagedPostgres
 from services.runtime import log
 from services.runtime.crypto import MasterKey, MasterKeyError
 from services.runtime.db import DatabaseDamaged, check_file
+from services.runtime.ids import new_id
 from services.runtime.tasks import Tasks
 from services.runtime.topology import Topology
 from services.supervisor import Child
@@ -158,6 +159,7 @@ def _children(settings: Settings, topology: Topology) -> tuple[list[Child], list
     """The processes in which work goes on after its caller left, and all others."""
     working: list[Child] = []
     others: list[Child] = []
+    instance = settings.instance or _installation(settings)
     for group in topology.groups:
         for replica in group.replicas:
             name = f"{group.name}-{replica}"
@@ -165,12 +167,27 @@ def _children(settings: Settings, topology: Topology) -> tuple[list[Child], list
                 name,
                 ("-m", "services", "serve", "--group", group.name, "--replica", str(replica)),
                 # None of them may change tables.
-                settings.environment(instance=name, database_owner_url=""),
+                settings.environment(
+                    instance=f"{instance}/{name}",
+                    database_owner_url="",
+                    listen="",
+                    health_listen="",
+                ),
                 group.addresses[replica],
                 settings.tls_dir,
             )
             (working if _WORKING in group.modules else others).append(child)
     return working, others
+
+
+def _installation(settings: Settings) -> str:
+    """A name that another host's installation on the same database does not have."""
+    file = settings.directory / "installation"
+    if not file.exists():
+        fresh = file.with_suffix(".new")
+        fresh.write_text(new_id("ins"))
+        fresh.replace(file)
+    return file.read_text()
 
 
 async def _stop(children: list[Child], settings: Settings) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select, text, update
 
@@ -21,9 +22,18 @@ from services.runtime.ids import new_id
 RENEW_SECONDS = 0.5
 LEASE_SECONDS = 2.0
 _MAX_TAKEN = 500
+_MOST_BETWEEN_LOOKS = 1.5
 # Written out, for an index on some rows serves only a query that says it is about those.
 _UNDER_WAY = text("agents_runs.state = 1")
 _ORPHANS = select(runs.c.run_id).where(_UNDER_WAY, runs.c.owner.not_in(select(owners.c.owner)))
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A run that nobody carries, and who asked to cancel it, if anybody did."""
+
+    run: Run
+    cancel_by: str
 
 
 class Leases:
@@ -33,7 +43,7 @@ class Leases:
         """Prepare one.
 
         Args:
-            database: Where leases are kept.
+            database: Where leases are kept; nobody else may keep this from a connection.
             instance: A name that only one process has at a time, so that whoever had it before is
                 known to have ended; empty where there is none.
         """
@@ -43,6 +53,7 @@ class Leases:
         self._beat = 0
         # What was last seen of others, and when by this process's own clock: hosts' clocks differ.
         self._seen: dict[str, tuple[int, float]] = {}
+        self._looked = 0.0
 
     async def begin(self) -> None:
         """Take a lease, and declare the one before under this name ended.
@@ -65,10 +76,14 @@ class Leases:
 
         Raises:
             Unavailable: The database cannot serve now.
+            TimeoutError: It takes too long.
         """
         self._beat += 1
         try:
-            async with self._database.transaction(EVERYONE) as connection:
+            async with (
+                asyncio.timeout(RENEW_SECONDS * 2),
+                self._database.transaction(EVERYONE) as connection,
+            ):
                 lease = update(owners).where(owners.c.owner == self.owner)
                 kept = await connection.execute(lease.values(beat=self._beat))
                 if not kept.rowcount:  # taken for dead
@@ -78,7 +93,7 @@ class Leases:
             self._seen.clear()
             raise
 
-    async def take_over(self) -> list[Run]:
+    async def take_over(self) -> list[Left]:
         """Runs of processes that ended; they are this one's from now on.
 
         Raises:
@@ -94,15 +109,21 @@ class Leases:
                 await connection.execute(
                     delete(owners).where(owners.c.owner == owner, owners.c.beat == beats[owner])
                 )
-            some = _ORPHANS.limit(_MAX_TAKEN).with_for_update(skip_locked=True)
+            # Its own it knows to carry, even if somebody took it for dead a moment ago.
+            some = _ORPHANS.where(runs.c.owner != self.owner).limit(_MAX_TAKEN)
+            some = some.with_for_update(skip_locked=True)
             taken = await connection.execute(
                 update(runs).where(runs.c.run_id.in_(some)).values(owner=self.owner).returning(runs)
             )
-            return [store.run_of(row) for row in taken]
+            return [Left(store.run_of(row), row.cancel_by or "") for row in taken]
 
     def _silent(self, beats: Mapping[str, int]) -> list[str]:
         """Processes that did not renew for a whole lease, as far as this one saw."""
         now = asyncio.get_running_loop().time()
+        if now - self._looked > _MOST_BETWEEN_LOOKS:
+            # This one was held up itself, and so were the others, perhaps.
+            self._seen.clear()
+        self._looked = now
         self._seen = {
             owner: known if (known := self._seen.get(owner)) and known[0] == beat else (beat, now)
             for owner, beat in beats.items()
@@ -110,7 +131,7 @@ class Leases:
         }
         return [owner for owner, (_, since) in self._seen.items() if now - since > LEASE_SECONDS]
 
-    async def own(self) -> list[Run]:
+    async def own(self) -> list[Left]:
         """Every run under way that is this process's.
 
         Raises:
@@ -118,7 +139,8 @@ class Leases:
         """
         query = select(runs).where(_UNDER_WAY, runs.c.owner == self.owner)
         async with self._database.read(EVERYONE) as connection:
-            return [store.run_of(row) for row in await connection.execute(query)]
+            found = await connection.execute(query)
+            return [Left(store.run_of(row), row.cancel_by or "") for row in found]
 
     async def cancelled(self) -> Sequence[tuple[str, str]]:
         """This process's runs that somebody asked to cancel, and who did.

@@ -32,7 +32,7 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
     ctx.tasks.keep_running("agents.event_writer", event_writer.run)
     # One process at a time has an SQLite file, so that the one before is known to have ended.
     alone = ctx.database.dialect == "sqlite"
-    leases = Leases(ctx.database, ctx.settings.instance or ("only" if alone else ""))
+    leases = Leases(ctx.database.apart(), ctx.settings.instance or ("only" if alone else ""))
     await leases.begin()
     notices = ctx.shared.notices
     runs = RunLog(ctx.database, event_writer, notices, leases.owner)

@@ -23,7 +23,7 @@ from services.agents.domain import (
 from services.agents.store import NewEvents
 from services.runtime import clock
 from services.runtime.db import Database
-from services.runtime.errors import Unavailable
+from services.runtime.errors import PlexusError, Unavailable
 from services.runtime.groups import GroupWriter
 from services.runtime.shared import Notices, Subscription
 
@@ -108,7 +108,8 @@ class RunLog:
 
     def close(self, live: LiveRun) -> None:
         """Stop carrying a run, ended or not."""
-        self._live.pop(live.run.run_id, None)
+        if self._live.get(live.run.run_id) is live:
+            del self._live[live.run.run_id]
         live.leave()
 
     async def append(self, live: LiveRun, *happenings: Happening) -> None:
@@ -141,8 +142,8 @@ class RunLog:
             run = self._after(live, events[-1])
             try:
                 await self._writer.submit(NewEvents(run, events, self._owner))
-            except Unavailable:
-                live.in_doubt = True
+            except BaseException as error:
+                live.in_doubt = not certain(error)
                 raise
             live.run = run
             live.show(events)
@@ -217,7 +218,12 @@ class RunLog:
                             return
                 live = self._live.get(run_id)
                 if live is None:
-                    return
+                    # It ended, or was taken up and let go of in between.
+                    async with self._database.read((tenant_id,)) as connection:
+                        run = await store.get_run(connection, tenant_id, run_id)
+                    if run.end_time is not None and after >= run.last_sequence:
+                        return
+                    continue
             async for event in live.follow(after):
                 yield event
                 after = event.sequence
@@ -238,6 +244,11 @@ class RunLog:
             await news.wait(_NOTIFIED_POLL_SECONDS if self._notices.working else _POLL_SECONDS)
             async with self._database.read((run.tenant_id,)) as connection:
                 run = await store.get_run(connection, run.tenant_id, run.run_id)
+
+
+def certain(error: BaseException) -> bool:
+    """Whether a store that raised this kept nothing; a lost reply to a commit is not certain."""
+    return isinstance(error, PlexusError) and not isinstance(error, Unavailable)
 
 
 def _topic(run_id: str) -> str:

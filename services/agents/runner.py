@@ -36,6 +36,9 @@ _ANSWER_SHARE = 0.25
 # What may be over in a moment.
 _PASSING = {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED}
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+# How often a message is offered to history before a run ends without it: for about eight seconds,
+# in which a process that was killed is back.
+_HISTORY_TRIES = 12
 
 INTERRUPTED = Failed("INTERRUPTED", "The process that ran it ended. What it wrote is kept.")
 _TOO_LONG = Failed("DEADLINE_EXCEEDED", "The run took longer than it may. What it wrote is kept.")
@@ -176,10 +179,8 @@ class Runner:
         """
         ending = last.ending
         try:
-            await self._patiently(lambda: self._keep_input(live), len(_RETRY_SECONDS))
-            whole = await self._patiently(
-                lambda: self._keep_output(live, ending), len(_RETRY_SECONDS)
-            )
+            await self._patiently(lambda: self._keep_input(live), _HISTORY_TRIES)
+            whole = await self._patiently(lambda: self._keep_output(live, ending), _HISTORY_TRIES)
             if whole and not isinstance(ending, Completed):
                 ending = Completed(live.run.output_message_id, truncated=False)
         except PlexusError as error:

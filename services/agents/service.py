@@ -15,15 +15,16 @@ from services.agents.domain import (
     DEFAULT_NAME,
     Agent,
     Cancelled,
+    Ending,
     Event,
     NewRun,
     Run,
     RunState,
     RunTaken,
 )
-from services.agents.leases import RENEW_SECONDS, Leases
+from services.agents.leases import RENEW_SECONDS, Leases, Left
 from services.agents.ports import History
-from services.agents.runlog import LiveRun, RunLog
+from services.agents.runlog import LiveRun, RunLog, certain
 from services.agents.runner import INTERRUPTED, Carrier, Last, Runner
 from services.agents.settings import AgentsSettings
 from services.runtime import clock, log, paging
@@ -38,6 +39,8 @@ from services.runtime.tasks import Tasks
 _logger = log.get(__name__)
 _RECOVERIES = 16
 _ENDING_SECONDS = 2.0
+# A commit whose reply was lost may still happen for so long.
+_DOUBT_SECONDS = 60.0
 # The topic of requests to cancel a run that another process carries.
 _CANCELS = "agents.cancels"
 
@@ -85,9 +88,8 @@ class AgentsService:
         self._carriers: dict[str, Carrier] = {}
         self._work: set[asyncio.Task[Any]] = set()
         self._accepting: set[str] = set()
-        # Whether a run may have been accepted without our knowing.
-        self._in_doubt = False
-        self._recovering: set[str] = set()
+        # Runs that may have been accepted without our knowing, and until when that can be.
+        self._doubted: dict[str, float] = {}
         self._draining = False
 
     async def agent(self, tenant_id: str, agent_id: str) -> Agent:
@@ -180,8 +182,10 @@ class AgentsService:
         self._accepting.add(run.run_id)
         try:
             accepted = await self._writer.submit(new)
-        except Unavailable:
-            self._in_doubt = True
+        except BaseException as error:
+            if not certain(error):
+                now = asyncio.get_running_loop().time()
+                self._doubted[run.run_id] = now + _DOUBT_SECONDS
             raise
         finally:
             self._accepting.discard(run.run_id)
@@ -216,7 +220,7 @@ class AgentsService:
             _logger.warning("run_taken", run=run.run_id)
         except Exception as error:
             _logger.error("run_lost_its_way", run=run.run_id, exc_info=error)
-            self._tasks.start(f"rescue {run.run_id}", self.recover([run]))
+            self._tasks.start(f"rescue {run.run_id}", self.recover([Left(run, "")]))
         finally:
             del self._carriers[run.run_id]
             self._runs.close(carrier.live)
@@ -275,59 +279,62 @@ class AgentsService:
         """Renew this process's lease, obey cancels, and take up what others left behind."""
         async with self._notices.subscribe(_CANCELS) as asked:
             while True:
-                await self._leases.renew()
-                await self._obey()
-                if not self._draining:
-                    left = await self._leases.take_over() + await self._own_in_doubt()
-                    if left:
-                        _logger.warning("runs_taken_over", runs=len(left))
-                        self._tasks.start("agents.recovery", self.recover(left))
+                try:
+                    await self._look_around()
+                except (PlexusError, TimeoutError) as error:
+                    # Soon again: a longer pause would cost the lease.
+                    _logger.warning("lease_not_renewed", error=repr(error))
                 await asked.wait(RENEW_SECONDS)
 
-    async def _obey(self) -> None:
+    async def _look_around(self) -> None:
+        await self._leases.renew()
         for run_id, actor in await self._leases.cancelled():
             carrier = self._carriers.get(run_id)
             if carrier is not None:
                 carrier.stop(Cancelled(cancelled_by=actor))
+        if not self._draining:
+            left = await self._leases.take_over() + await self._own_in_doubt()
+            if left:
+                _logger.warning("runs_taken_over", runs=len(left))
+                self._tasks.start("agents.recovery", self.recover(left))
 
-    async def _own_in_doubt(self) -> list[Run]:
+    async def _own_in_doubt(self) -> list[Left]:
         """Runs that were accepted though the store did not say so: nobody carries them."""
-        if not self._in_doubt or self._accepting:
+        if not self._doubted:
             return []
-        self._in_doubt = False
-        try:
-            own = await self._leases.own()
-        except PlexusError:
-            self._in_doubt = True
-            raise
-        carried = self._carriers.keys() | self._recovering
-        return [run for run in own if run.run_id not in carried]
+        doubted = dict(self._doubted)
+        own = await self._leases.own()
+        now = asyncio.get_running_loop().time()
+        found = [left for left in own if left.run.run_id in doubted]
+        over = [run_id for run_id, end in doubted.items() if end < now]
+        for run_id in (*over, *(left.run.run_id for left in found)):
+            self._doubted.pop(run_id, None)
+        return found
 
-    async def recover(self, runs: Sequence[Run]) -> None:
+    async def recover(self, left: Sequence[Left]) -> None:
         """End runs that nobody carries, keeping what they wrote."""
         slots = asyncio.Semaphore(_RECOVERIES)
-        self._recovering |= {run.run_id for run in runs}
 
-        async def one(run: Run) -> None:
+        async def one(each: Left) -> None:
+            run = each.run
+            ending = Cancelled(each.cancel_by) if each.cancel_by else INTERRUPTED
             async with slots:
                 with acting_as(mesh_principal(run.tenant_id, run.user_id)):
-                    await self._end_from_store(run)
+                    await self._end_from_store(run, ending)
 
-        ended = await asyncio.gather(*map(one, runs), return_exceptions=True)
-        self._recovering -= {run.run_id for run in runs}
-        for run, error in zip(runs, ended, strict=True):
-            if isinstance(error, RunTaken):
-                continue
-            if isinstance(error, Exception):
+        ended = await asyncio.gather(*map(one, left), return_exceptions=True)
+        now = asyncio.get_running_loop().time()
+        for each, error in zip(left, ended, strict=True):
+            if isinstance(error, Exception) and not isinstance(error, RunTaken):
                 # Its turn comes again: it is still this process's.
-                self._in_doubt = True
-                _logger.error("run_not_recovered", run=run.run_id, exc_info=error)
+                self._doubted[each.run.run_id] = now + _DOUBT_SECONDS
+                _logger.error("run_not_recovered", run=each.run.run_id, exc_info=error)
 
-    async def _end_from_store(self, run: Run) -> None:
+    async def _end_from_store(self, run: Run, ending: Ending) -> None:
         """End a run as far as its stored events go, unless its last one is among them."""
         live: LiveRun = self._runs.open(run, await self._runs.stored(run))
         try:
             if not live.ended:
-                await self._runner.end(live, Last(INTERRUPTED))
+                await self._runner.end(live, Last(ending))
         finally:
             self._runs.close(live)

@@ -87,10 +87,6 @@ async def insert_runs(
     A refusal is SESSION_BUSY where its session has a run under way, and IDEMPOTENCY_KEY_REUSED
     where its key stands for another request.
     """
-    keys = [new.idempotency_key for new in batch if new.idempotency_key]
-    found = await connection.execute(select(runs).where(runs.c.idempotency_key.in_(keys)))
-    by_key = {(row.tenant_id, row.user_id, row.idempotency_key): row for row in found}
-    repeated = {key: (run_of(row), row.digest) for key, row in by_key.items()}
     sessions = [new.run.session_id for new in batch]
     found = await connection.execute(
         select(runs.c.session_id, runs.c.run_id).where(
@@ -98,6 +94,11 @@ async def insert_runs(
         )
     )
     under_way = {row.session_id: row.run_id for row in found}
+    # After the sessions: what another replica accepts in between is then known by its key.
+    keys = [new.idempotency_key for new in batch if new.idempotency_key]
+    found = await connection.execute(select(runs).where(runs.c.idempotency_key.in_(keys)))
+    by_key = {(row.tenant_id, row.user_id, row.idempotency_key): row for row in found}
+    repeated = {key: (run_of(row), row.digest) for key, row in by_key.items()}
     results: list[Run | PlexusError] = []
     accepted: list[NewRun] = []
     for new in batch:
@@ -112,6 +113,8 @@ async def insert_runs(
             under_way[new.run.session_id] = new.run.run_id
             accepted.append(new)
             results.append(new.run)
+    # In one order for all replicas, so that they do not wait for each other in a circle.
+    accepted.sort(key=lambda new: new.run.session_id)
     if accepted:
         await connection.execute(insert(runs), [_new_columns(new) for new in accepted])
         events = [_event(new.run, new.started) for new in accepted]
@@ -151,7 +154,8 @@ async def insert_events(
     ids = {new.run.run_id for new in batch}
     query = select(runs.c.run_id, runs.c.owner).where(runs.c.run_id.in_(ids))
     # Shared: whoever takes a run over must wait, and other writers need not.
-    found = await connection.execute(query.with_for_update(read=True))
+    query = query.order_by(runs.c.run_id).with_for_update(read=True)
+    found = await connection.execute(query)
     owners = {row.run_id: row.owner for row in found}
     own = [new for new in batch if owners.get(new.run.run_id) == new.owner]
     if own:

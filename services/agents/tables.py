@@ -36,15 +36,15 @@ runs = Table(
     Column("digest", String(64), nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("end_time", BigInteger),
-    Column("owner", String(128), nullable=False),
+    Column("owner", String(200), nullable=False),
     Column("cancel_by", String(64)),
 )
 
 owners = Table(
     "agents_owners",
     metadata,
-    Column("owner", String(128), primary_key=True),
-    Column("instance", String(64), nullable=False),
+    Column("owner", String(200), primary_key=True),
+    Column("instance", String(128), nullable=False),
     Column("beat", BigInteger, nullable=False),
 )
 

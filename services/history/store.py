@@ -22,12 +22,14 @@ async def append(
     A message whose id is there is returned as it is. An id of another tenant's session or message
     gives NotFound in the message's place, and the others are kept.
     """
+    ids = [new.session_id for new in batch]
+    mine = select(sessions).where(sessions.c.session_id.in_(ids))
+    # Held until the commit, in one order for all: another replica counts on from where we end.
+    rows = await connection.execute(mine.order_by(sessions.c.session_id).with_for_update())
+    stored = {row.session_id: _session(row) for row in rows}
     ids = [new.message_id for new in batch]
     rows = await connection.execute(select(messages).where(messages.c.message_id.in_(ids)))
     known = {row.message_id: (row.tenant_id, _message(row)) for row in rows}
-    ids = [new.session_id for new in batch]
-    rows = await connection.execute(select(sessions).where(sessions.c.session_id.in_(ids)))
-    stored = {row.session_id: _session(row) for row in rows}
     touched = dict(stored)
     results: list[Message | PlexusError] = []
     added: list[dict[str, Any]] = []
@@ -66,6 +68,7 @@ async def _write(
         for values in changed
         if values["session_id"] in stored
     ]
+    begun.sort(key=lambda values: str(values["session_id"]))
     if begun:
         await connection.execute(insert(sessions), begun)
     if grown:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 
-from services.runtime.db import Connection, Database
+from services.runtime.db import Conflict, Connection, Database
 from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
 
 Item = TypeVar("Item")
@@ -91,11 +91,11 @@ class GroupWriter(Generic[Item, Result]):
     async def _stored(self, items: Sequence[Item]) -> Sequence[Result | PlexusError]:
         """Store items in one transaction.
 
-        Another replica may have stored the same in the moment between our look and our insert. Then
-        the next look finds it.
+        Another replica may have stored the same in the moment between our look and our insert, or
+        its transaction stood in the way of ours. Then the next look finds what it did.
         """
         for _ in range(_COLLISIONS):
-            with contextlib.suppress(IntegrityError):
+            with contextlib.suppress(IntegrityError, Conflict):
                 return await self._store_once(items)
         return await self._store_once(items)
 

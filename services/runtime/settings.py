@@ -87,6 +87,7 @@ class Settings(PlexusSettings):
     )
     instance: str = Field(
         "",
+        max_length=80,
         description="This process's name, which no other has at the same time, such as a pod's.",
     )
     tls_dir: Path | None = Field(
@@ -170,11 +171,12 @@ class Settings(PlexusSettings):
 
     def environment(self, **changed: object) -> dict[str, str]:
         """The environment of a child process with these settings, some of them changed."""
+        ours = {f"PLEXUS_{name.upper()}" for name in type(self).model_fields}
+        inherited = {name: value for name, value in os.environ.items() if name not in ours}
         values = {
-            f"PLEXUS_{name.upper()}": _text(value) for name, value in self if value is not None
+            name: value for name, value in {**dict(self), **changed}.items() if value is not None
         }
-        values |= {f"PLEXUS_{name.upper()}": str(value) for name, value in changed.items()}
-        return {**os.environ, **values}
+        return {**inherited, **{f"PLEXUS_{name.upper()}": _text(v) for name, v in values.items()}}
 
     @property
     def socket(self) -> Path:

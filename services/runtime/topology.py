@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
@@ -54,6 +55,16 @@ class Address:
             # What a URL would take for its own is escaped.
             return f"{_UNIX}{quote(str(self.path))}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_one_place(address: Address) -> bool:
+    if address.path is not None:
+        return True
+    try:
+        ip_address(address.host)
+    except ValueError:
+        return False
+    return True
 
 
 def target(addresses: Sequence[Address]) -> str:
@@ -103,7 +114,7 @@ class Topology:
         counts = _counts(settings.replicas, {name for name, _ in tables})
         template = settings.address or f"{_UNIX}{settings.run_dir}/{{group}}-{{replica}}.sock"
         port = settings.mesh_port
-        groups = []
+        groups: list[Group] = []
         for name, members in tables:
             addresses: list[Address] = []
             for replica in range(counts.get(name, 1)):
@@ -112,6 +123,12 @@ class Topology:
                 address = Address.parse(_filled(template, fields))
                 if address not in addresses:
                     addresses.append(address)
+            if len(addresses) > 1 and not all(map(_is_one_place, addresses)):
+                raise TopologyError(
+                    f"PLEXUS_ADDRESS gives {name} several names: write an IP address with {{port}}"
+                )
+            if any(each.addresses[0] in addresses for each in groups):
+                raise TopologyError("PLEXUS_ADDRESS gives two groups one address: use {group}")
             groups.append(Group(name, members, tuple(addresses)))
         return cls(groups)
 
@@ -126,6 +143,17 @@ class Topology:
                 return each
         known = ", ".join(each.name for each in self.groups)
         raise TopologyError(f"there is no group {name}; the groups are {known}")
+
+    def own(self, module: str, replica: int) -> Address:
+        """Where a replica of a module's group listens.
+
+        Raises:
+            TopologyError: There are not so many.
+        """
+        addresses = self.addresses(module)
+        if not 0 <= replica < len(addresses):
+            raise TopologyError(f"there is no replica {replica}; PLEXUS_REPLICAS says how many")
+        return addresses[replica]
 
     def addresses(self, module: str) -> tuple[Address, ...]:
         """Where a module is reached."""

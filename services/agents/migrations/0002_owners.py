@@ -11,12 +11,12 @@ def upgrade() -> None:
     """Runs from before belong to nobody, and are taken up by whoever looks first."""
     op.create_table(
         "agents_owners",
-        sa.Column("owner", sa.String(128), primary_key=True),
-        sa.Column("instance", sa.String(64), nullable=False),
+        sa.Column("owner", sa.String(200), primary_key=True),
+        sa.Column("instance", sa.String(128), nullable=False),
         sa.Column("beat", sa.BigInteger, nullable=False),
     )
     op.add_column(
-        "agents_runs", sa.Column("owner", sa.String(128), nullable=False, server_default="")
+        "agents_runs", sa.Column("owner", sa.String(200), nullable=False, server_default="")
     )
     op.add_column("agents_runs", sa.Column("cancel_by", sa.String(64)))
     op.create_index(

@@ -5,12 +5,21 @@ Two databases behind one interface: an SQLite file for a single process, Postgre
 
 from __future__ import annotations
 
-from services.runtime.db.base import EVERYONE, Connection, Database, DatabaseUnfit, Whose, upsert
+from services.runtime.db.base import (
+    EVERYONE,
+    Conflict,
+    Connection,
+    Database,
+    DatabaseUnfit,
+    Whose,
+    upsert,
+)
 from services.runtime.db.sqlite import DatabaseDamaged, SqliteDatabase, check_file
 from services.runtime.settings import Settings
 
 __all__ = [
     "EVERYONE",
+    "Conflict",
     "Connection",
     "Database",
     "DatabaseDamaged",

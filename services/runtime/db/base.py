@@ -1,8 +1,8 @@
 """What both databases do, and whose data a transaction may touch.
 
-PostgreSQL shows a transaction the rows of the tenants it was opened for and no others, whatever its
-statements ask. SQLite cannot, so that there the stores' own filters are all there is; but a
-transaction that does not say whose data it is about is refused on both.
+PostgreSQL shows a transaction the rows of the tenants it was opened for and no others, also where a
+store forgets to ask for them alone. SQLite cannot, so that there the stores' own filters are all
+there is; but a transaction that does not say whose data it is about is refused on both.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.runtime.context import current_or_none
+from services.runtime.errors import Unavailable
 
 Connection = AsyncConnection
 # For what is no tenant's, or every tenant's: logins, purges, taking up what a process left behind.
@@ -32,6 +33,10 @@ def upsert(connection: Connection, table: Table) -> Any:
     return sqlite.insert(table)
 
 
+class Conflict(Unavailable):
+    """Two transactions stood in each other's way, and this one was undone: it can be repeated."""
+
+
 class DatabaseUnfit(Exception):
     """The database, or the role in it, is not one that can be served from. The text says why."""
 
@@ -44,6 +49,13 @@ class Database(ABC):
     @abstractmethod
     def of(self, module: str) -> Database:
         """The same database as one module sees it."""
+
+    @abstractmethod
+    def apart(self) -> Database:
+        """The same tables, for what must not wait for others: it is never kept from a connection.
+
+        It is closed with this one.
+        """
 
     @abstractmethod
     def _write(self, scope: str) -> AbstractAsyncContextManager[Connection]:
@@ -127,6 +139,8 @@ def scope_of(whose: Whose) -> str:
         whose = (call.principal.tenant_id,) if call.principal.tenant_id else ()
     if whose == EVERYONE:
         return EVERYONE
+    if isinstance(whose, str):
+        raise TypeError("name tenants in a tuple")
     tenants = sorted(set(whose))
     if any(not each or EVERYONE in each or _SEPARATOR in each for each in tenants):
         raise ValueError("that is no tenant's id")

@@ -16,6 +16,7 @@ _TENANTS = "(SELECT string_to_array(current_setting('plexus.tenants', true), ','
 _ALL = f"(SELECT current_setting('plexus.tenants', true) = '{EVERYONE}')"
 _VISIBLE = f"{_ALL} OR tenant_id = ANY ({_TENANTS}::text[])"
 _POLICY = "tenant_rows"
+_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 _TABLES = text(
     "SELECT c.relname AS name, c.relforcerowsecurity AS forced, "
     "EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' "
@@ -23,7 +24,13 @@ _TABLES = text(
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = :schema AND c.relkind IN ('r', 'p')"
 )
-_ROLE = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+# Being a member of such a role is as good as being it.
+_ROLE = text(
+    "SELECT EXISTS (SELECT FROM pg_roles WHERE (rolsuper OR rolbypassrls) "
+    "AND pg_has_role(current_user, oid, 'MEMBER')) "
+    "OR EXISTS (SELECT FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid "
+    "WHERE p.polname = :policy AND pg_has_role(current_user, c.relowner, 'MEMBER'))"
+)
 
 
 async def secure(connection: Connection, schema: str, role: str) -> None:
@@ -38,9 +45,8 @@ async def secure(connection: Connection, schema: str, role: str) -> None:
     await connection.execute(text(f'GRANT USAGE ON SCHEMA "{schema}" TO {quoted}'))
     for table in (await connection.execute(_TABLES, {"schema": schema})).all():
         name = f'"{schema}"."{table.name}"'
-        await connection.execute(
-            text(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {quoted}")
-        )
+        rights = "SELECT" if table.name.endswith("_alembic_version") else _RIGHTS
+        await connection.execute(text(f"GRANT {rights} ON {name} TO {quoted}"))
         if not table.of_tenants or table.forced:
             continue
         for change in ("ENABLE", "FORCE"):
@@ -52,9 +58,9 @@ async def require_plain_role(connection: Connection) -> None:
     """Refuse a role for which row security does not hold.
 
     Raises:
-        DatabaseUnfit: It is a superuser, or passes by row security.
+        DatabaseUnfit: It is a superuser, passes by row security, or owns tables and could end it.
     """
-    if (await connection.execute(_ROLE)).scalar():
+    if (await connection.execute(_ROLE, {"policy": _POLICY})).scalar():
         raise DatabaseUnfit(
             "the role of PLEXUS_DATABASE_URL passes by row security: serve as a plain role "
             "(CREATE ROLE plexus LOGIN NOSUPERUSER NOBYPASSRLS) and put the owner of the tables "

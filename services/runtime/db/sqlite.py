@@ -1,7 +1,8 @@
 """SQLite, for a single process.
 
 It runs in WAL mode with synchronous=FULL, so what is committed is on the disk. It has one
-writer at a time: writers queue here, in order, rather than poll for its lock.
+writer at a time: writers queue here, in order, rather than poll for its lock. See `driver` for
+what runs where.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.runtime.db.base import EVERYONE, Connection, Database
+from services.runtime.db.driver import DirectConnection
 from services.runtime.errors import ResourceExhausted, Unavailable
 
 _READERS = 4
@@ -35,12 +37,16 @@ class SqliteDatabase(Database):
     dialect = "sqlite"
 
     def __init__(self, file: Path) -> None:
-        url = URL.create("sqlite+aiosqlite", database=str(file))
+        url = URL.create("sqlite+direct", database=str(file))
         self._writer = _engine(url, size=1, begin="BEGIN IMMEDIATE")
         self._reader = _engine(url, size=_READERS, begin="BEGIN")
 
     def of(self, module: str) -> Database:
         """The names of its tables keep modules apart."""
+        return self
+
+    def apart(self) -> Database:
+        """There is one writer, whoever writes."""
         return self
 
     @asynccontextmanager
@@ -76,11 +82,18 @@ def _engine(url: URL, *, size: int, begin: str) -> AsyncEngine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=_WAIT_SECONDS,
-        connect_args={"timeout": _WAIT_SECONDS, "isolation_level": None},
+        connect_args={
+            "factory": DirectConnection,
+            "timeout": 0,
+            "isolation_level": None,
+            "check_same_thread": False,
+        },
     )
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: object) -> None:
+        connection.patience = _WAIT_SECONDS
+        connection.writes = begin != "BEGIN"
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
@@ -90,7 +103,7 @@ def _engine(url: URL, *, size: int, begin: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        connection.connection.driver_connection.begin(begin)
 
     return engine
 

@@ -171,7 +171,8 @@ async def test_a_failed_migration_leaves_nothing(empty: Database, tmp_path: Path
 async def test_a_database_of_a_later_version_is_left_alone(empty: Database) -> None:
     database = empty.of("history")
     await migrate(database, "history", HISTORY)
-    async with database.transaction(()) as connection:
+    async with database.migrating("history") as connection:
+        assert connection is not None
         await connection.execute(text("UPDATE history_alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaTooNew, match="later version"):
         await migrate(database, "history", HISTORY)
