@@ -30,6 +30,11 @@ class Databases:
         self._where = (kind, name)
         return self.again()
 
+    @property
+    def name(self) -> str:
+        """The name of the last one made."""
+        return self._where[1]
+
     def again(self) -> Database:
         """The last one made, as another process has it."""
         kind, name = self._where
@@ -48,7 +53,7 @@ class Databases:
         if kind == "sqlite":
             return {}
         await self.make(kind)
-        name = self._where[1]
+        name = self.name
         return {
             "database_url": self._postgres.url(ROLE, name),
             "database_owner_url": self._postgres.url(OWNER, name),

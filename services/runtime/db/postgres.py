@@ -132,8 +132,7 @@ class PostgresDatabase(Database):
                 connection = await engine.connect()
             try:
                 with _translated():
-                    async with asyncio.timeout(_BEGIN_SECONDS):
-                        await connection.execute(_BEGIN, {"schema": self._schema, "scope": scope})
+                    await self._tell(connection, scope)
             except BaseException as error:
                 await _drop(connection)
                 await connection.close()
@@ -142,6 +141,16 @@ class PostgresDatabase(Database):
             else:
                 return connection
         raise AssertionError("the last attempt raises")
+
+    async def _tell(self, connection: AsyncConnection, scope: str) -> None:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        # Cut off rather than cancelled: a cancel would wait for the server's word.
+        cut = asyncio.get_running_loop().call_later(_BEGIN_SECONDS, raw.terminate)
+        try:
+            await connection.execute(_BEGIN, {"schema": self._schema, "scope": scope})
+        finally:
+            cut.cancel()
 
     @asynccontextmanager
     async def migrating(self, module: str) -> AsyncIterator[Connection | None]:
