@@ -96,8 +96,8 @@ async def insert_runs(
     under_way = {row.session_id: row.run_id for row in found}
     # After the sessions: what another replica accepts in between is then known by its key.
     keys = [new.idempotency_key for new in batch if new.idempotency_key]
-    found = await connection.execute(select(runs).where(runs.c.idempotency_key.in_(keys)))
-    by_key = {(row.tenant_id, row.user_id, row.idempotency_key): row for row in found}
+    known = await connection.execute(select(runs).where(runs.c.idempotency_key.in_(keys)))
+    by_key = {(row.tenant_id, row.user_id, row.idempotency_key): row for row in known}
     repeated = {key: (run_of(row), row.digest) for key, row in by_key.items()}
     results: list[Run | PlexusError] = []
     accepted: list[NewRun] = []

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -95,8 +96,8 @@ async def test_a_run_is_watched_and_cancelled_through_the_other_replica(tmp_path
                     watch = AgentsServiceStub(channel).WatchRun(
                         agents.WatchRunRequest(run_id=run_id), metadata=bearer, timeout=10
                     )
-                    seen = [await watch.read() for _ in range(8)]
-                    assert [each.sequence for each in seen] == list(range(1, 9))  # type: ignore[union-attr]
+                    seen: list[Any] = [await watch.read() for _ in range(8)]
+                    assert [each.sequence for each in seen] == list(range(1, 9))
                     watch.cancel()
             ended = []
             for replica in (0, 1):  # whichever does not carry it hands the wish on
