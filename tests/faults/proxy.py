@@ -188,7 +188,7 @@ class _Link:
         self.ended = asyncio.Event()
         self._proxy = proxy
         self._writers = [client]
-        self._work: asyncio.Future[tuple[None, None]] | None = None
+        self._work: asyncio.Task[None] | None = None
         self._dead: set[Way] = set()
 
     async def carry(self, reader: asyncio.StreamReader) -> None:
@@ -200,18 +200,30 @@ class _Link:
             _close(self._writers[0], Cut.RST)
             return
         self._writers.append(server)
-        up = self._pump(Way.UP, reader, server)
-        down = self._pump(Way.DOWN, server_reader, self._writers[0])
-        self._work = both = asyncio.gather(up, down)
+        self._work = asyncio.create_task(self._both(reader, server, server_reader))
+        how = Cut.RST
         try:
-            await both
-        except (asyncio.CancelledError, ConnectionError):
-            # Cut from here, or by one side: then the other hears of it in the same way.
+            await self._work
+            how = Cut.FIN
+        except asyncio.CancelledError:
+            pass  # cut from here
+        except BaseExceptionGroup as errors:
+            # Cut by one side: then the other hears of it in the same way.
+            if errors.split(ConnectionError)[1] is not None:
+                raise
+        finally:
             for writer in self._writers:
-                _close(writer, Cut.RST)
-        else:
-            for writer in self._writers:
-                _close(writer, Cut.FIN)
+                _close(writer, how)
+
+    async def _both(
+        self,
+        reader: asyncio.StreamReader,
+        server: asyncio.StreamWriter,
+        server_reader: asyncio.StreamReader,
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump(Way.UP, reader, server))
+            group.create_task(self._pump(Way.DOWN, server_reader, self._writers[0]))
 
     def end(self, how: Cut) -> None:
         """End it from here."""

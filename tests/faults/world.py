@@ -33,6 +33,7 @@ class FaultyMesh(Mesh):
         """Start it and wait for nothing."""
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-m", "tests.faults.planted", *self._defects),
+            *("--", "up", "--shape", self._shape),
             cwd=ROOT,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,

@@ -1,0 +1,142 @@
+"""Five times what can be done, most of it one tenant's: the others are served as before."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.callers import Grpc
+from tests.e2e.conftest import sign_up
+from tests.faults.overload import Calls, Tenant, noise, percentile
+from tests.faults.suite import FULL, Suite, running, sized
+from tests.faults.world import FaultyMesh, up
+
+_SECONDS = sized(4.0, 15.0)
+_OTHERS = 4
+# What each of the others asks for, as a share of what can be done.
+_SHARE = 0.08
+_TIMES = 5.0
+# The goals are twice as long, four fifths and 20 ms. Where others use the machine at the same time
+# only an order of magnitude can be told, and that is what the short form holds.
+_LONGER = sized(15.0, 2.0)
+_GOODPUT = sized(0.5, 0.8)
+_REFUSAL_MS = sized(250.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Siege:
+    """What came of it; calls a second, and what the others and the noisy one got."""
+
+    peak: float
+    calm: Calls
+    others: Calls
+    noisy: Calls
+
+    @property
+    def longer(self) -> float:
+        """How many times as long the others' slowest calls took."""
+        return percentile(self.others.good, 99) / percentile(self.calm.good, 99)
+
+    @property
+    def goodput(self) -> float:
+        """What was done, as a share of the most that can be."""
+        return (self.others.soon + self.noisy.soon) / _SECONDS / self.peak
+
+    def __str__(self) -> str:
+        calls = len(self.others.good) + len(self.others.refused)
+        noisy = len(self.noisy.good) + len(self.noisy.refused)
+        p50, p99 = (percentile(self.noisy.refused, share) for share in (50, 99))
+        return (
+            f"peak {self.peak:.0f}/s; noisy {noisy / _SECONDS:.0f}/s, "
+            f"{dict(self.noisy.reasons)}; others p99 {percentile(self.others.good, 99):.1f} ms "
+            f"against {percentile(self.calm.good, 99):.1f} ms calm, ratio {self.longer:.1f}; "
+            f"{len(self.others.refused)} of {calls} refused {dict(self.others.reasons)}; goodput "
+            f"{self.goodput:.2f} of the peak; refusals p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        )
+
+
+async def siege(suite: Suite, folder: Path, *defects: str, **settings: str) -> Siege:
+    """Find what can be done, then ask for five times as much."""
+    async with up(folder, *defects, **settings) as mesh:
+        others = [await _tenant(mesh) for _ in range(_OTHERS)]
+        loud, token = await _loud(mesh)
+        peak = (await loud.greedily(12, _SECONDS)).soon / _SECONDS
+        each = peak * _SHARE
+        calm = await _steadily(others, each)
+        rate = peak * (_TIMES - _OTHERS * _SHARE)
+        shouting = asyncio.create_task(noise(mesh.url, token, rate, _SECONDS))
+        await asyncio.sleep(0.5)  # until it is at it
+        made = Siege(peak, calm, await _steadily(others, each), await shouting)
+        for tenant in (*others, loud):
+            await tenant.close()
+    suite.say(str(made))
+    return made
+
+
+async def _loud(mesh: FaultyMesh) -> tuple[Tenant, str]:
+    caller = Grpc(mesh.url)
+    await sign_up(caller)
+    await caller.close()
+    return Tenant(mesh.url, caller.token), caller.token
+
+
+async def _tenant(mesh: FaultyMesh) -> Tenant:
+    return (await _loud(mesh))[0]
+
+
+async def _steadily(tenants: list[Tenant], rate: float) -> Calls:
+    found = Calls()
+    for made in await asyncio.gather(*(each.steadily(rate, _SECONDS) for each in tenants)):
+        found.add(made)
+    return found
+
+
+# A process that takes no more than it can do soon.
+_TIGHT = "16"
+# What there is too much of is waiting; the processor has time to refuse.
+_WAITING = ("profiles_take_turns",)
+
+
+@pytest.mark.timeout(300 if FULL else 120)
+async def test_others_are_served(tmp_path: Path) -> None:
+    with running("overload") as suite:
+        check(await siege(suite, tmp_path / "data", *_WAITING, max_calls=_TIGHT))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="calls wait inside gRPC, where nobody counts them, while the event loop has as much to "
+    "do as it can, and for the database, which makes no event loop late: hardly one is refused",
+)
+@pytest.mark.timeout(300 if FULL else 120)
+async def test_others_are_served_as_it_comes(tmp_path: Path) -> None:
+    with running("overload-as-it-comes") as suite:
+        check(await siege(suite, tmp_path / "data", "profiles_are_dear"))
+
+
+def check(made: Siege) -> None:
+    """What must hold."""
+    assert made.noisy.lost == made.others.lost == 0
+    assert made.noisy.refused, "there was no overload"
+    assert made.longer < _LONGER
+    assert made.goodput > _GOODPUT
+    assert percentile(made.noisy.refused, 50) < _REFUSAL_MS
+    assert len(made.others.refused) < 0.05 * len(made.others.good)
+
+
+@pytest.mark.timeout(180)
+async def test_every_planted_defect_shows(tmp_path: Path) -> None:
+    with running("overload-planted") as suite:
+        made = await siege(
+            suite, tmp_path / "open", *_WAITING, "everyone_is_let_in", max_calls=_TIGHT
+        )
+        assert made.longer > _LONGER
+        assert made.noisy.lost
+        made = await siege(
+            suite, tmp_path / "slow", *_WAITING, "refusals_are_work", max_calls=_TIGHT
+        )
+        assert percentile(made.noisy.refused, 50) > _REFUSAL_MS
+        assert made.noisy.lost

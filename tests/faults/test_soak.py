@@ -1,0 +1,86 @@
+"""A process that works for long holds no more than one that has just begun."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.callers import Grpc
+from tests.e2e.conftest import sign_up
+from tests.e2e.test_up import children
+from tests.faults.soak import FLAT, Soak, Soaking
+from tests.faults.suite import FULL, Suite, running, sized
+from tests.faults.world import FaultyMesh
+from tests.services.llm.scripted_openai import ScriptedOpenAi, good
+
+_WORDS = tuple(f"w{n} " for n in range(12))
+_RUNS_A_LOT = sized(50, 500)
+_LOTS = 20
+_FULL_SECONDS = 300.0
+# A page is 4 kB, so that a thousand runs cannot say how many bytes each left. How many objects
+# Python has is exact, and says it in the short form.
+_BYTES = sized(4096.0, 32.0)
+_BLOCKS = sized(1.0, 0.05)
+_GATEWAY_BYTES = sized(8192.0, 256.0)
+# What a moment may have open besides: a connection that is being closed.
+_SPARE = 3
+
+
+async def soaked(suite: Suite, folder: Path, *defects: str, lots: int, seconds: float) -> Soak:
+    """So many lots, or more for as long as the time lasts."""
+    folder.mkdir()
+    gauges = folder / "gauges.jsonl"
+    async with ScriptedOpenAi() as model:
+        model.script = good(_WORDS, pace=0.002)
+        mesh = FaultyMesh(
+            folder / "data",
+            *("gauges_are_written", *defects),
+            llm_url=model.url,
+            llm_model="scripted",
+            gauges=str(gauges),
+        )
+        await mesh.start()
+        caller = Grpc(mesh.url)
+        try:
+            await sign_up(caller)
+            (gateway,) = await children(mesh.pid)
+            soaking = Soaking(suite, caller, gauges, gateway)
+            began = time.monotonic()
+            number = 0
+            while number < lots or time.monotonic() - began < seconds:
+                await soaking.lot(_RUNS_A_LOT)
+                # What it was asked is of no use here, and would be a leak of the test's own.
+                model.requests.clear()
+                number += 1
+        finally:
+            await caller.close()
+            await mesh.kill()
+    suite.say(str(soaking.made))
+    return soaking.made
+
+
+def grown(made: Soak) -> dict[str, float]:
+    """What is held more and more of."""
+    slopes = {"bytes": _BYTES, "blocks": _BLOCKS, "gateway": _GATEWAY_BYTES}
+    found = {what: made.slope(what) for what, most in slopes.items() if made.slope(what) > most}
+    return found | {what: made.growth(what) for what in FLAT if made.growth(what) > _SPARE}
+
+
+@pytest.mark.timeout(900 if FULL else 180)
+async def test_it_holds_no_more_than_at_first(tmp_path: Path) -> None:
+    with running("soak") as suite:
+        made = await soaked(suite, tmp_path / "soak", lots=_LOTS, seconds=sized(0.0, _FULL_SECONDS))
+        assert grown(made) == {}
+        expected = {"run_completed", "run_cancelled"}
+        assert set(made.ends) == expected, made.ends
+        assert made.ends["run_cancelled"] > 0.15 * sum(made.ends.values())
+
+
+@pytest.mark.timeout(180)
+async def test_every_planted_leak_shows(tmp_path: Path) -> None:
+    with running("soak-planted") as suite:
+        defects = ("runs_are_remembered", "cancelled_runs_leave_a_task", "runs_leave_a_file")
+        made = await soaked(suite, tmp_path / "soak", *defects, lots=6, seconds=0.0)
+        assert {"blocks", "tasks", "files"} <= grown(made).keys()
