@@ -14,6 +14,9 @@ from services.runtime.crypto import MasterKey
 from services.runtime.server import Server
 from services.runtime.settings import Settings
 
+# gRPC shares a port with whoever else took it unless it is told not to, be it another test.
+PORT_OF_ITS_OWN: Sequence[tuple[str, int]] = (("grpc.so_reuseport", 0),)
+
 
 def settings_in(folder: Path, **values: object) -> Settings:
     """Settings for a data directory of a test; nothing of the environment's is read."""

@@ -34,7 +34,7 @@ _LEAST_PYTHON = (3, 11)
 # What stands on compiled code or generates some: being installed does not mean that it loads.
 _IMPORTS = (
     *("grpc", "google.protobuf", "google.rpc.error_details_pb2", "grpc_tools", "protovalidate"),
-    *("sqlalchemy", "aiosqlite", "jwt", "cryptography", "argon2", "pydantic_settings"),
+    *("sqlalchemy", "jwt", "cryptography", "argon2", "pydantic_settings"),
     *("uvloop", "structlog", "click", "rich"),
 )
 _GIGABYTE = 1024**3

@@ -2,16 +2,25 @@
 
 A line says what happened and its facts as fields. Values of `sensitive` fields do not get here:
 messages are logged through `contract.redact`.
+
+Each call leaves a line, so a line must cost its call little: it is noted at once, and written with
+the others of the same twentieth of a second by a thread. What is serious is written when it
+happens, and all that was noted before it.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import logging.handlers
 import os
 import sys
-from collections.abc import MutableMapping
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +31,10 @@ from services.runtime.context import current_or_none
 
 _MAX_BYTES = 20_000_000
 _KEPT = 5
+_FLUSH_SECONDS = 0.05
+# More than can be written in the time; the oldest go where the disk does not keep up at all.
+_MOST_WAITING = 100_000
+_SERIOUS = {"warning", "error"}
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Made once: `json.dumps` with an argument makes another for each line.
 _encode = json.JSONEncoder(default=repr).encode
@@ -36,8 +49,13 @@ class Logger:
 
     def log(self, level: str, event: str, /, **facts: object) -> None:
         """Log at a level named in words."""
-        if self.shows(level):
+        if not self.shows(level):
+            return
+        if _lines is None:  # nobody said where to
             getattr(self._inner, level)(event, logger=self._name, **facts)
+            return
+        line = {"logger": self._name, **facts, "event": event, "level": level}
+        _lines.note(_add_call(None, level, line))
 
     def shows(self, level: str) -> bool:
         """Whether what is logged at a level is kept."""
@@ -96,34 +114,69 @@ class _File(logging.handlers.RotatingFileHandler):
 
 
 class _Lines:
-    """Writes our own lines where libraries' records go.
+    """Takes our own lines to where libraries' records go.
 
-    Without a record of the standard library's: that costs several times what the line does, on the
-    path of every call.
+    Past the records of the standard library and what is made of them, which cost many times what
+    the line does.
     """
 
-    def write(self, line: str) -> None:
-        """Write one."""
-        handler = next(iter(logging.getLogger().handlers), None)
-        if not isinstance(handler, logging.StreamHandler):
-            return
-        handler.acquire()
-        try:
-            if isinstance(handler, _File) and handler.full():
-                handler.doRollover()
-            stream: Any = handler.stream
-            stream.write(f"{line}\n")
-            stream.flush()
-        except (OSError, ValueError):
-            pass  # a disk that is full must not fail what the line is about
-        finally:
-            handler.release()
+    def __init__(self, handler: logging.StreamHandler[Any]) -> None:
+        self._handler = handler
+        self._waiting: deque[tuple[float, dict[str, Any]]] = deque(maxlen=_MOST_WAITING)
+        self._news = threading.Event()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+        atexit.register(self.flush)
 
-    debug = info = warning = error = write
+    def note(self, line: dict[str, Any]) -> None:
+        """Have a line written soon; at once where it is serious."""
+        if line.get("exc_info"):
+            # What is being handled now is known only here.
+            structlog.processors.format_exc_info(None, line["level"], line)
+        self._waiting.append((time.time(), line))
+        if line["level"] in _SERIOUS:
+            self.flush()
+        elif not self._news.is_set():
+            self._news.set()
+
+    def _run(self) -> None:
+        while True:
+            self._news.wait()
+            time.sleep(_FLUSH_SECONDS)
+            self._news.clear()
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was noted. A disk that is full must not fail what the lines are about."""
+        self._handler.acquire()
+        try:
+            text = "".join(self._taken())
+            if isinstance(self._handler, _File) and self._handler.full():
+                self._handler.doRollover()
+            self._handler.stream.write(text)
+            self._handler.stream.flush()
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._handler.release()
+
+    def _taken(self) -> Iterator[str]:
+        while self._waiting:
+            at, line = self._waiting.popleft()
+            line["timestamp"] = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+            try:
+                yield f"{_encode(line)}\n"
+            except (TypeError, ValueError, RuntimeError):  # JSON cannot say it, or it changed
+                yield f"{_encode({name: str(value) for name, value in line.items()})}\n"
+
+
+_lines: _Lines | None = None
 
 
 def configure(level: str, file: Path | None) -> None:
     """Log to a file that is rotated at 20 MB, five kept, or to standard error."""
+    global _lines  # noqa: PLW0603 - the standard library's state is global too
+    if _lines is not None:
+        _lines.flush()
     handler = logging.StreamHandler(sys.stderr) if file is None else _File(file)
     shared: list[Any] = [
         _add_call,
@@ -147,10 +200,6 @@ def configure(level: str, file: Path | None) -> None:
     root.addHandler(handler)
     root.setLevel(_LEVELS[level])
     # Libraries say at info what is no news to an operator.
-    for noisy in ("alembic", "httpx", "httpx2", "httpcore2", "openai", "aiosqlite", "asyncio"):
+    for noisy in ("alembic", "httpx", "httpx2", "httpcore2", "openai", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*shared, _render],
-        logger_factory=lambda *_: _Lines(),
-        cache_logger_on_first_use=True,
-    )
+    _lines = _Lines(handler)

@@ -27,10 +27,14 @@ from services.runtime.topology import Address
 
 _logger = log.get(__name__)
 MAX_HEADER_BYTES = 64 * 1024
+# A port that another process has shall not be shared with it.
+_ALONE = ("grpc.so_reuseport", 0)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _CHECK_SECONDS = 2.0
 _FIRST_CHECK_SECONDS = 0.01
+# While something fails it is looked at more often: callers wait for the round that finds it mended.
+_FAILING_CHECK_SECONDS = 0.25
 _CHECK_DEADLINE = 5.0
 # Longer than the gateway takes to notice: its health interval times its threshold.
 NOTICE_SECONDS = 0.75
@@ -115,7 +119,7 @@ class Server:
                 # The gateway pings; without this grpc answers that with a GOAWAY.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.so_reuseport", 0),
+                _ALONE,
                 # A burst of callers waits its turn; how many there are is bounded at the gateway.
                 ("grpc.server.max_pending_requests", 10_000),
                 ("grpc.server.max_pending_requests_hard_limit", 20_000),
@@ -164,10 +168,13 @@ class Server:
         """Keep the health of every service true, until cancelled."""
         pause = _FIRST_CHECK_SECONDS
         while True:
-            good = await self.check_health()
-            # Whoever starts or mends something should not wait for the next round.
-            pause = _CHECK_SECONDS if good else min(pause * 2, _CHECK_SECONDS)
-            await asyncio.sleep(pause)
+            if await self.check_health():
+                pause = _FIRST_CHECK_SECONDS
+                await asyncio.sleep(_CHECK_SECONDS)
+            else:
+                # Whoever starts or mends something should not wait for the next round.
+                pause = min(pause * 2, _FAILING_CHECK_SECONDS)
+                await asyncio.sleep(pause)
 
     async def check_health(self) -> bool:
         """Run every check once and publish the outcome; returns whether all hold."""
@@ -202,7 +209,7 @@ class Server:
         Orchestrators' probes have no certificates. The name `live` is SERVING for as long as this
         process speaks, also while it drains: whoever kills what does not live goes by that.
         """
-        door = grpc.aio.server()
+        door = grpc.aio.server(options=(_ALONE,))
         health_pb2_grpc.add_HealthServicer_to_server(_Door(self._health), door)
         door.add_insecure_port(address.text)
         await door.start()

@@ -70,7 +70,7 @@ async def load(job: Job) -> Outcome:
     )
     output, _ = await process.communicate(pickle.dumps(job))
     if process.returncode != 0:
-        raise RuntimeError("the load generator failed")
+        raise RuntimeError(f"the load generator failed: {process.returncode}")
     outcome: Outcome = pickle.loads(output)
     if not outcome.calls or outcome.failed > outcome.calls / 100:
         raise RuntimeError(f"{outcome.failed} calls failed, {outcome.calls} did not: {job.address}")

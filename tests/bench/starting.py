@@ -24,7 +24,7 @@ _IDLE_SECONDS = 4.0
 _ACCOUNT = {"email": "ada@example.com", "password": "a long password"}
 # What a start needs before it serves, and every package that something of ours may need.
 _CORE = ("services.up", *(f"services.{name}.module" for name in ("identity", "llm", "history")))
-_LAZY = (*_CORE, "services.agents.module", "services.monitor.module", "aiosqlite", "uvloop")
+_LAZY = (*_CORE, "services.agents.module", "services.monitor.module", "uvloop")
 _EAGER = (
     *_LAZY,
     *("services.cli.root", "services.llm.providers.openai_compatible", "services.commands"),

@@ -110,7 +110,11 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             for number in range(ROUNDS):
                 asked = [Asked(f"r{number}c{n}") for n in range(CLIENTS)]
                 working = [asyncio.create_task(ask(caller, each)) for each in asked]
-                await asyncio.sleep(chance.uniform(0, 0.7))
+                if number % 4 == 3:  # others are at their last words by then
+                    await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.sleep(chance.uniform(0, 0.05))
+                else:
+                    await asyncio.sleep(chance.uniform(0, 0.6))
                 await mesh.kill()
                 await asyncio.gather(*working)
                 await mesh.start()
@@ -128,6 +132,6 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         finally:
             await caller.close()
             await mesh.kill()
-    # Rounds that never cut a run would have tried nothing.
-    assert endings.get("run_failed", 0) > ROUNDS
-    assert endings.get("run_completed", 0) > 0
+    # Rounds that never cut a run, or never let one end, would have tried half.
+    assert endings.get("run_failed", 0) > ROUNDS / 2
+    assert endings.get("run_completed", 0) >= ROUNDS // 4

@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from tests.e2e.callers import Rest
 from tests.e2e.conftest import sign_up
 from tests.e2e.mesh import Mesh
+from tests.support import PORT_OF_ITS_OWN
 
 
 class Collector:
@@ -40,7 +41,7 @@ class Collector:
 
 async def test_one_request_is_one_trace_across_modules(tmp_path: Path) -> None:
     collector = Collector()
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=PORT_OF_ITS_OWN)
     traces: Any = trace_service_pb2_grpc.TraceServiceServicer()
     traces.Export = collector.export_spans
     metrics: Any = metrics_service_pb2_grpc.MetricsServiceServicer()

@@ -23,6 +23,7 @@ from plexus.identity.v1 import identity_service_pb2, identity_service_pb2_grpc, 
 from services.runtime.errors import ResourceExhausted
 from services.runtime.status import abort
 from services.runtime.strict_json import StrictJson
+from tests.support import PORT_OF_ITS_OWN
 
 Context = grpc.aio.ServicerContext[Any, Any]
 OK, SLOW, MISSING, BROKEN, BUSY = "agt_ok", "slow", "missing", "broken", "busy"
@@ -72,7 +73,7 @@ class Backend(
 
     async def start(self) -> None:
         """Listen."""
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=PORT_OF_ITS_OWN)
         agents_service_pb2_grpc.add_AgentsServiceServicer_to_server(self, server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(self, server)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(self, server)

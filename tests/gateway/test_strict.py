@@ -40,6 +40,7 @@ from tests.contract.conftest import copy_contracts
 from tests.gateway.conftest import Edge, configure
 from tests.gateway.test_rest import refused
 from tests.gateway.tokens import Keys, write_jwks
+from tests.support import PORT_OF_ITS_OWN
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PLANTED = Path(__file__).parent / "planted" / "shapes.proto"
@@ -137,7 +138,7 @@ async def echoing(shapes: bytes, run_dir: Path) -> AsyncIterator[Echoing]:
         # Made anew: the transcoder writes a field as often as the body has it.
         return shape_class().FromString(request).SerializeToString()
 
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=PORT_OF_ITS_OWN)
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Echo": grpc.unary_unary_rpc_method_handler(echo)
     }

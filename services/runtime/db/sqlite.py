@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.runtime.db.base import EVERYONE, Connection, Database
-from services.runtime.db.driver import DirectConnection
+from services.runtime.db.driver import LOCK_SECONDS, DirectConnection
 from services.runtime.errors import ResourceExhausted, Unavailable
 
 _READERS = 4
@@ -38,8 +39,9 @@ class SqliteDatabase(Database):
 
     def __init__(self, file: Path) -> None:
         url = URL.create("sqlite+direct", database=str(file))
-        self._writer = _engine(url, size=1, begin="BEGIN IMMEDIATE")
-        self._reader = _engine(url, size=_READERS, begin="BEGIN")
+        self._threads = ThreadPoolExecutor(1 + _READERS, thread_name_prefix="database")
+        self._writer = _engine(url, self._threads, size=1, begin="BEGIN IMMEDIATE")
+        self._reader = _engine(url, self._threads, size=_READERS, begin="BEGIN")
 
     def of(self, module: str) -> Database:
         """The names of its tables keep modules apart."""
@@ -72,9 +74,10 @@ class SqliteDatabase(Database):
         """Close every connection."""
         await self._reader.dispose()
         await self._writer.dispose()
+        self._threads.shutdown(wait=False)
 
 
-def _engine(url: URL, *, size: int, begin: str) -> AsyncEngine:
+def _engine(url: URL, threads: Executor, *, size: int, begin: str) -> AsyncEngine:
     engine = create_async_engine(
         url,
         # What is stored has no place in the log, which is where errors go.
@@ -84,7 +87,7 @@ def _engine(url: URL, *, size: int, begin: str) -> AsyncEngine:
         pool_timeout=_WAIT_SECONDS,
         connect_args={
             "factory": DirectConnection,
-            "timeout": 0,
+            "timeout": LOCK_SECONDS,
             "isolation_level": None,
             "check_same_thread": False,
         },
@@ -93,13 +96,14 @@ def _engine(url: URL, *, size: int, begin: str) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: object) -> None:
         connection.patience = _WAIT_SECONDS
-        connection.writes = begin != "BEGIN"
+        connection.threads, connection.writes = threads, begin != "BEGIN"
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         if begin == "BEGIN":
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()
+        connection.bound()
 
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: Any) -> None:

@@ -181,13 +181,13 @@ class _Around:
         "_admission",
         "_call",
         "_context",
+        "_deadline",
         "_method",
         "_observer",
         "_policies",
         "_scope",
         "_seat",
         "_streams",
-        "_timeout",
     )
 
     def __init__(
@@ -225,8 +225,7 @@ class _Around:
         self._scope = serving(self._call)
         self._scope.__enter__()
         self._observer.on_start(self._call, metadata)
-        self._timeout = asyncio.timeout_at(self._call.deadline)
-        await self._timeout.__aenter__()
+        self._deadline = _Deadline(self._call.deadline or 0.0)
         try:
             await self._policies.on_start(self._call, metadata)
             if not mesh:
@@ -243,16 +242,40 @@ class _Around:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError as late:
-            error = late
+        if self._deadline.passed(error):
+            error = TimeoutError()
         known = as_plexus_error(error) if isinstance(error, Exception) else error
         self._seat.leave()
         self._observer.on_end(self._call, known)
         self._scope.__exit__(None, None, None)
         if isinstance(known, PlexusError):
             await abort(self._context, known)
+
+
+class _Deadline:
+    """Cancels the task at a time, as `asyncio.timeout_at` does at three times the cost."""
+
+    __slots__ = ("_before", "_handle", "_struck", "_task")
+
+    def __init__(self, when: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._before = task.cancelling()
+        self._struck = False
+        self._handle = asyncio.get_running_loop().call_at(when, self._strike)
+
+    def _strike(self) -> None:
+        self._struck = True
+        self._task.cancel()
+
+    def passed(self, error: BaseException | None) -> bool:
+        """Whether the work was cut off here, and by nobody else too; there is no deadline then."""
+        self._handle.cancel()
+        if not self._struck:
+            return False
+        alone = self._task.uncancel() <= self._before
+        return alone and isinstance(error, asyncio.CancelledError)
 
 
 def begin_call(method: str, metadata: Metadata, seconds: float) -> CallContext:

@@ -38,6 +38,8 @@ from plexus.monitor.v1.monitor_service_pb2_grpc import (
     add_MonitorServiceServicer_to_server,
 )
 
+from tests.support import PORT_OF_ITS_OWN
+
 Context = grpc.aio.ServicerContext[Any, Any]
 MODULES = ("agents", "history", "identity", "llm", "monitor")
 EMAIL, PASSWORD = "ann@example.com", "correct horse"
@@ -100,7 +102,7 @@ class Fake(IdentityServiceServicer, AgentsServiceServicer, MonitorServiceService
 
     async def start(self) -> None:
         """Serve gRPC, and HTTP/1 on the same port by telling the two apart."""
-        self._server = grpc.aio.server()
+        self._server = grpc.aio.server(options=PORT_OF_ITS_OWN)
         add_IdentityServiceServicer_to_server(self, self._server)
         add_AgentsServiceServicer_to_server(self, self._server)
         add_MonitorServiceServicer_to_server(self, self._server)

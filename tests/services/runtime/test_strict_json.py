@@ -16,6 +16,7 @@ from plexus.gateway.v1.check_pb2 import (
 from plexus.llm.v1 import llm_service_pb2
 
 from services.runtime.strict_json import SERVICE, StrictJson
+from tests.support import PORT_OF_ITS_OWN
 
 RPC = "/plexus.llm.v1.LlmService/Generate"
 KNOWN = llm_service_pb2.GenerateRequest.DESCRIPTOR.fields_by_name
@@ -104,7 +105,7 @@ def request(body: bytes, rpc: str = RPC) -> BodyCheckRequest:
 
 
 async def test_it_answers_under_envoys_name() -> None:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=PORT_OF_ITS_OWN)
     StrictJson().register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -27,6 +27,7 @@ from services.runtime.context import CallContext, Principal, serving
 from services.runtime.credentials import MeshSigner
 from services.runtime.resilience.callee import Bounds, Callee
 from services.runtime.status import abort
+from tests.support import PORT_OF_ITS_OWN
 
 WHO = Principal("ten_1", "usr_1", "tok_1", frozenset({4}))
 GET = history_pb.GetSessionRequest(session_id="ses_1")
@@ -96,7 +97,7 @@ def failing(times: int, error: Any = None) -> Script:
 
 @asynccontextmanager
 async def listening(backend: Backend, path: Path) -> AsyncIterator[None]:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=PORT_OF_ITS_OWN)
     handlers: dict[str, dict[str, Any]] = {
         "plexus.history.v1.HistoryService": {
             "GetSession": grpc.unary_unary_rpc_method_handler(
