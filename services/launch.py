@@ -20,10 +20,11 @@ from services.runtime.migrations import SchemaTooNew, SchemaTooOld
 from services.runtime.resilience.tls import TlsError
 from services.runtime.settings import Settings
 from services.runtime.shared import SharedUrlError
-from services.runtime.topology import TopologyError
+from services.runtime.topology import AddressTaken, TopologyError
 
 Work = Callable[[Settings, asyncio.Event], Coroutine[None, None, None]]
 _KNOWN = (
+    AddressTaken,
     ContractError,
     DatabaseDamaged,
     DatabaseUnfit,

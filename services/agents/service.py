@@ -135,8 +135,7 @@ class AgentsService:
             found = await store.list_agents(
                 connection, tenant_id, before[0] if before else None, limit + 1
             )
-        more = len(found) > limit
-        return found[:limit], paging.encode((found[limit - 1].agent_id,)) if more else ""
+        return paging.cut(found, limit, lambda each: (each.agent_id,))
 
     async def start(self, who: Principal, asked: Asked) -> Run:
         """Accept a run and begin to carry it; a repeated key gives the first run.

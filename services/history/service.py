@@ -57,10 +57,7 @@ class HistoryService:
         before = paging.decode(token, int, str)
         async with self._database.read((tenant_id,)) as connection:
             found = await store.list_sessions(connection, tenant_id, before, limit + 1)
-        if len(found) <= limit:
-            return found, ""
-        last = found[limit - 1]
-        return found[:limit], paging.encode((last.create_time, last.session_id))
+        return paging.cut(found, limit, lambda each: (each.create_time, each.session_id))
 
     async def messages(
         self, tenant_id: str, session_id: str, size: int, token: str

@@ -108,13 +108,9 @@ class IdentityServicer(IdentityServiceServicer):
         """See the contract."""
         size = paging.page_size(request.page_size)
         after = paging.decode(request.page_token, int, str)
-        # One more than asked for tells whether there is another page.
-        keys = await self._api_keys.page(principal(), size + 1, after)
-        reply = pb.ListApiKeysResponse(api_keys=map(convert.to_api_key, keys[:size]))
-        if len(keys) > size:
-            last = keys[size - 1]
-            reply.next_page_token = paging.encode((last.create_time, last.api_key_id))
-        return reply
+        found = await self._api_keys.page(principal(), size + 1, after)
+        page, token = paging.cut(found, size, lambda each: (each.create_time, each.api_key_id))
+        return pb.ListApiKeysResponse(api_keys=map(convert.to_api_key, page), next_page_token=token)
 
     async def DeleteApiKey(
         self, request: pb.DeleteApiKeyRequest, context: Servicing
@@ -129,14 +125,11 @@ class IdentityServicer(IdentityServiceServicer):
         """See the contract."""
         size = paging.page_size(request.page_size)
         after = paging.decode(request.page_token, int, str)
-        entries = await self._audit.page(principal(), size + 1, after)
-        reply = pb.ListAuditEntriesResponse(
-            audit_entries=map(convert.to_audit_entry, entries[:size])
+        found = await self._audit.page(principal(), size + 1, after)
+        page, token = paging.cut(found, size, lambda each: (each.time, each.audit_entry_id))
+        return pb.ListAuditEntriesResponse(
+            audit_entries=map(convert.to_audit_entry, page), next_page_token=token
         )
-        if len(entries) > size:
-            last = entries[size - 1]
-            reply.next_page_token = paging.encode((last.time, last.audit_entry_id))
-        return reply
 
     async def GetJwks(self, request: pb.GetJwksRequest, context: Servicing) -> pb.GetJwksResponse:
         """See the contract."""

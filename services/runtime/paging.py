@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from services.runtime.errors import InvalidRequest
@@ -15,11 +15,27 @@ _MAX_INTEGER = 2**63 - 1
 Key = str | int
 _A = TypeVar("_A", bound=Key)
 _B = TypeVar("_B", bound=Key)
+_Row = TypeVar("_Row")
 
 
 def page_size(asked: int) -> int:
     """How many to return; the contract's bounds hold already."""
     return asked or DEFAULT_SIZE
+
+
+def cut(
+    found: list[_Row], size: int, keys: Callable[[_Row], Sequence[Key]]
+) -> tuple[list[_Row], str]:
+    """A page and the token of the next, out of one row more than a page has, if there are so many.
+
+    Args:
+        found: Rows in their order.
+        size: How many a page has.
+        keys: What a row is sorted by.
+    """
+    if len(found) <= size:
+        return found, ""
+    return found[:size], encode(keys(found[size - 1]))
 
 
 def encode(keys: Sequence[Key]) -> str:

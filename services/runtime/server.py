@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ from services.runtime.interceptors.policies import ContractPolicies
 from services.runtime.interceptors.telemetry import Telemetry
 from services.runtime.resilience import tls as mesh_tls
 from services.runtime.resilience.shedding import Admission
-from services.runtime.topology import Address
+from services.runtime.topology import Address, AddressTaken
 
 _logger = log.get(__name__)
 MAX_HEADER_BYTES = 64 * 1024
@@ -116,8 +118,9 @@ class Server:
                 # What the gateway takes is taken here, and what it adds.
                 ("grpc.max_metadata_size", MAX_HEADER_BYTES),
                 ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
-                # The gateway pings; without this grpc answers that with a GOAWAY.
-                ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+                # The gateway and the modules' channels ping every two seconds, to find out what is
+                # half open; without this grpc answers that with a GOAWAY.
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 _ALONE,
                 # A burst of callers waits its turn; how many there are is bounded at the gateway.
@@ -129,6 +132,7 @@ class Server:
         self._checks: dict[str, Sequence[Check]] = {}
         self._passing: dict[str, bool] = {}
         self._draining = False
+        self._place: int | None = None
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         services = {name.split("/")[1] for name in methods}
         reflection.enable_server_reflection(
@@ -146,17 +150,15 @@ class Server:
             tls: The folder of certificates, for an address on a network.
 
         Raises:
+            AddressTaken: Another process serves there.
             TlsError: The folder lacks a file.
         """
         if address.path is not None:
-            await asyncio.to_thread(address.path.unlink, missing_ok=True)
-        if address.path is not None or tls is None:
-            self.port = self.grpc.add_insecure_port(address.text)
-        else:
-            certificates = mesh_tls.Certificates(tls)
-            self.port = self.grpc.add_secure_port(
-                address.text, mesh_tls.server_credentials(certificates)
-            )
+            self._place = await asyncio.to_thread(_take, address.path)
+        credentials = None
+        if address.path is None and tls is not None:
+            credentials = mesh_tls.server_credentials(mesh_tls.Certificates(tls))
+        self.port = _listen(self.grpc, address, credentials)
         self._checks = dict(checks)
         for service in ("", *checks):  # until the first check says otherwise
             await self._set(service, good=False)
@@ -211,7 +213,7 @@ class Server:
         """
         door = grpc.aio.server(options=(_ALONE,))
         health_pb2_grpc.add_HealthServicer_to_server(_Door(self._health), door)
-        door.add_insecure_port(address.text)
+        _listen(door, address)
         await door.start()
         try:
             yield
@@ -237,3 +239,32 @@ class Server:
         """Let calls under way finish for `grace` seconds, then cut them."""
         self.admission.lag.stop()
         await self.grpc.stop(grace)
+        if self._place is not None:
+            os.close(self._place)
+            self._place = None
+
+
+def _listen(
+    server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None = None
+) -> int:
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address.text)
+        return server.add_secure_port(address.text, credentials)
+    except RuntimeError as error:
+        raise AddressTaken(f"{address.text} cannot be listened on: is it in use?") from error
+
+
+def _take(socket: Path) -> int:
+    """Make a socket's place ours until the descriptor is closed; what the dead left is removed.
+
+    gRPC would bind over the socket of a process that serves, which would hear nothing any more.
+    """
+    held = os.open(socket.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        socket.unlink(missing_ok=True)
+    except BlockingIOError as error:
+        os.close(held)
+        raise AddressTaken(f"another process serves at {socket}: stop it first") from error
+    return held

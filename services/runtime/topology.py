@@ -26,6 +26,10 @@ class TopologyError(ValueError):
     """A table of groups, replicas or addresses that cannot be. The text says which."""
 
 
+class AddressTaken(Exception):
+    """Another process serves at this address. The text says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a process listens: a Unix socket (`path`), or `host` and `port`."""

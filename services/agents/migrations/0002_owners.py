@@ -5,6 +5,8 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+# Who knows of no owners takes up runs that others carry.
+compatible = False
 
 
 def upgrade() -> None:

@@ -17,6 +17,7 @@ _ALL = f"(SELECT current_setting('plexus.tenants', true) = '{EVERYONE}')"
 _VISIBLE = f"{_ALL} OR tenant_id = ANY ({_TENANTS}::text[])"
 _POLICY = "tenant_rows"
 _RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+_OF_MIGRATIONS = ("_alembic_version", "_served_by")
 _TABLES = text(
     "SELECT c.relname AS name, c.relforcerowsecurity AS forced, "
     "EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' "
@@ -45,7 +46,7 @@ async def secure(connection: Connection, schema: str, role: str) -> None:
     await connection.execute(text(f'GRANT USAGE ON SCHEMA "{schema}" TO {quoted}'))
     for table in (await connection.execute(_TABLES, {"schema": schema})).all():
         name = f'"{schema}"."{table.name}"'
-        rights = "SELECT" if table.name.endswith("_alembic_version") else _RIGHTS
+        rights = "SELECT" if table.name.endswith(_OF_MIGRATIONS) else _RIGHTS
         await connection.execute(text(f"GRANT {rights} ON {name} TO {quoted}"))
         if not table.of_tenants or table.forced:
             continue

@@ -168,14 +168,48 @@ async def test_a_failed_migration_leaves_nothing(empty: Database, tmp_path: Path
             await connection.execute(text("SELECT * FROM half"))
 
 
-async def test_a_database_of_a_later_version_is_left_alone(empty: Database) -> None:
-    database = empty.of("history")
-    await migrate(database, "history", HISTORY)
-    async with database.migrating("history") as connection:
-        assert connection is not None
-        await connection.execute(text("UPDATE history_alembic_version SET version_num = '9999'"))
+def a_step(folder: Path, number: int, *, compatible: bool) -> None:
+    folder.mkdir(exist_ok=True)
+    before = f"{number - 1:04}" if number > 1 else None
+    (folder / f"{number:04}_step.py").write_text(
+        f"from alembic import op\nrevision = '{number:04}'\ndown_revision = {before!r}\n"
+        f"compatible = {compatible}\n"
+        f"def upgrade():\n    op.execute('CREATE TABLE t{number} (n INTEGER)')\n"
+    )
+
+
+async def test_a_program_serves_from_later_tables_as_long_as_it_can(
+    empty: Database, tmp_path: Path
+) -> None:
+    """The way there and back by one version; 0003 leaves nobody behind, 0004 all before it."""
+    database = empty.of("steps")
+    programs = [tmp_path / f"program{number}" for number in range(1, 5)]
+    for number, folder in enumerate(programs, start=1):
+        for step in range(1, number + 1):
+            a_step(folder, step, compatible=step == 3)
+    for folder in programs[:3]:
+        await migrate(database, "steps", folder)
     with pytest.raises(SchemaTooNew, match="later version"):
-        await migrate(database, "history", HISTORY)
+        await migrate(database, "steps", programs[0])
+    await migrate(database, "steps", programs[1])
+    async with database.read(()) as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM t3"))).scalar() == 0
+    await migrate(database, "steps", programs[3])
+    for folder in programs[:3]:
+        with pytest.raises(SchemaTooNew, match="later version"):
+            await migrate(database, "steps", folder)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(path, id=f"{path.parts[-3]}-{path.stem}")
+        for path in sorted(HISTORY.parents[1].glob("*/migrations/[0-9]*.py"))
+        if not path.name.startswith("0001")
+    ],
+)
+def test_each_step_says_whether_older_programs_go_on(step: Path) -> None:
+    assert "\ncompatible = " in step.read_text()
 
 
 def test_a_damaged_file_is_recognised(tmp_path: Path) -> None:
