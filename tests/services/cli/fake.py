@@ -89,6 +89,7 @@ class Fake(IdentityServiceServicer, AgentsServiceServicer, MonitorServiceService
         self.expires_in = 900
         self.refresh_delay = 0.0
         self.health = dict.fromkeys(MODULES, monitor.MODULE_STATUS_SERVING)
+        self.details: dict[str, str] = {}
         self.changes: asyncio.Queue[monitor.WatchHealthResponse] = asyncio.Queue()
         self.run = script("Hel", "lo", ".")
         # Called before each event of a stream is sent: (RPC, number of its call, event).
@@ -283,7 +284,8 @@ class Fake(IdentityServiceServicer, AgentsServiceServicer, MonitorServiceService
     ) -> AsyncIterator[monitor.WatchHealthResponse]:
         await self._begin("WatchHealth", request, context)
         for name, status in self.health.items():
-            yield monitor.WatchHealthResponse(module_name=name, status=status)
+            detail = self.details.get(name, "")
+            yield monitor.WatchHealthResponse(module_name=name, status=status, detail=detail)
         while True:
             yield await self.changes.get()
 

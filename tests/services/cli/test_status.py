@@ -43,6 +43,14 @@ async def test_a_module_that_does_not_serve_shows_in_the_exit_status(cli: Cli, f
     assert "history   not serving" in done.out
 
 
+async def test_a_module_that_does_without_something_serves(cli: Cli, fake: Fake) -> None:
+    cli.log_in(fake)
+    fake.health["agents"] = monitor.MODULE_STATUS_DEGRADED
+    fake.details["agents"] = "redis"
+    done = await cli("status")
+    assert (done.status, "agents    degraded (without redis)" in done.out) == (0, True), done.out
+
+
 async def test_a_module_of_which_nothing_is_said_is_unknown(cli: Cli, fake: Fake) -> None:
     cli.log_in(fake)
     del fake.health["llm"]
