@@ -26,8 +26,9 @@ CONNECTION_BUFFER_BYTES = 32 * 1024
 # A small budget turned the loss of a replica into thousands of errors (measured).
 _RETRY_BUDGET_PERCENT = 100
 _MIN_RETRIES = 64
-# The kernel, not HTTP/2, finds dead peers: pings would need the same settings on both sides.
-_TCP_KEEPALIVE = {"keepalive_time": 30, "keepalive_interval": 5, "keepalive_probes": 3}
+# A connection over a network may be half open: callers would wait on it until the kernel gives up
+# sending, a quarter of an hour. The modules' server takes pings as often as this.
+_PING = {"interval": "1.5s", "timeout": "2.5s"}
 
 
 def name_clusters(upstreams: Mapping[str, Sequence[Endpoint]]) -> dict[str, str]:
@@ -59,6 +60,7 @@ def _secured(endpoints: Sequence[Endpoint], config: GatewayConfig) -> Json:
 
 def _cluster(name: str, endpoints: Sequence[Endpoint], bounds: Bounds) -> Json:
     named = any(endpoint.named for endpoint in endpoints)
+    local = any(endpoint.path is not None for endpoint in endpoints)
     if len({endpoint.path is None for endpoint in endpoints}) > 1:
         raise GatewayError(f"the endpoints of {name} mix Unix sockets and hosts")
     return {
@@ -76,7 +78,6 @@ def _cluster(name: str, endpoints: Sequence[Endpoint], bounds: Bounds) -> Json:
             "update_merge_window": "0s",
         },
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
-        "upstream_connection_options": {"tcp_keepalive": _TCP_KEEPALIVE},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -84,6 +85,7 @@ def _cluster(name: str, endpoints: Sequence[Endpoint], bounds: Bounds) -> Json:
                     "http2_protocol_options": {
                         "initial_stream_window_size": STREAM_WINDOW_BYTES,
                         "initial_connection_window_size": UPSTREAM_WINDOW_BYTES,
+                        **({} if local else {"connection_keepalive": _PING}),
                     }
                 },
             )

@@ -25,6 +25,7 @@ from services.runtime.topology import Address, Topology, target
 from services.trust import IdentityTrust
 
 _LAST_CALLS_SECONDS = 2.0
+_TRUST_DELAY = 1.0
 MODULES = ("identity", "llm", "history", "agents", "monitor")
 
 
@@ -107,7 +108,8 @@ async def serve(
                 server.health_door(Address.parse(settings.health_listen))
             )
         tasks.keep_running("shared.health", lambda: keep_telling(shared, server.tell))
-        watching = tasks.keep_running("trust", trust.watch)
+        # Nobody is let in while it is not known which credentials are revoked.
+        watching = tasks.keep_running("trust", trust.watch, longest=_TRUST_DELAY)
         stack.push_async_callback(_stop, server, drains, watching, settings.drain_seconds)
         tasks.keep_running("health", server.watch_health)
         yield server

@@ -124,11 +124,23 @@ class RunLog:
         """
         await asyncio.shield(asyncio.ensure_future(self._append(live, happenings)))
 
+    async def settle(self, live: LiveRun) -> None:
+        """Show everything that is kept, also what the store kept without saying so.
+
+        Raises:
+            Unavailable: The database cannot serve now.
+        """
+        async with live.appending:
+            await self._settle(live)
+
+    async def _settle(self, live: LiveRun) -> None:
+        if live.in_doubt:
+            live.show(tuple(await self._newer(live)))
+            live.in_doubt = False
+
     async def _append(self, live: LiveRun, happenings: tuple[Happening, ...]) -> None:
         async with live.appending:
-            if live.in_doubt:
-                live.show(tuple(await self._newer(live)))
-                live.in_doubt = False
+            await self._settle(live)
             if live.ended:
                 return
             now = clock.now()

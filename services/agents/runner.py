@@ -36,9 +36,9 @@ _ANSWER_SHARE = 0.25
 # What may be over in a moment.
 _PASSING = {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED}
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
-# How often a message is offered to history before a run ends without it: for about eight seconds,
-# in which a process that was killed is back.
-_HISTORY_TRIES = 12
+# How often a message is offered to history before a run ends without it: for about a minute, in
+# which a process that was killed is back, also on a machine that has much to do.
+_HISTORY_TRIES = 60
 
 INTERRUPTED = Failed("INTERRUPTED", "The process that ran it ended. What it wrote is kept.")
 _TOO_LONG = Failed("DEADLINE_EXCEEDED", "The run took longer than it may. What it wrote is kept.")
@@ -178,6 +178,8 @@ class Runner:
         An answer that history has whole already, from before a crash, makes the run complete.
         """
         ending = last.ending
+        # Events in doubt belong to the answer: history must not have less of it than the run.
+        await self._patiently(lambda: self._runs.settle(live))
         try:
             await self._patiently(lambda: self._keep_input(live), _HISTORY_TRIES)
             whole = await self._patiently(lambda: self._keep_output(live, ending), _HISTORY_TRIES)

@@ -35,7 +35,7 @@ _LEAST_PYTHON = (3, 11)
 _IMPORTS = (
     *("grpc", "google.protobuf", "google.rpc.error_details_pb2", "grpc_tools", "protovalidate"),
     *("sqlalchemy", "jwt", "cryptography", "argon2", "pydantic_settings"),
-    *("uvloop", "structlog", "click", "rich"),
+    *("uvloop", "click", "rich"),
 )
 _GIGABYTE = 1024**3
 _LEAST_FREE, _LITTLE_FREE = 0.2, 1.0

@@ -46,7 +46,7 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
         offline = OfflineProvider()
         stack.callback(offline.close)
         providers.append(offline)
-        add_LlmServiceServicer_to_server(
-            LlmServicer(LanguageModels(providers, aliases)), ctx.server
-        )
+        models = LanguageModels(providers, aliases)
+        add_LlmServiceServicer_to_server(LlmServicer(models), ctx.server)
+        ctx.drains.append(models.drain)
         yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 
 from services.llm.domain import (
@@ -43,6 +43,9 @@ class LanguageModels:
         """
         self._served = {model.name: (each, model) for each in providers for model in each.models}
         self._aliases = aliases
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def models(self) -> list[Model]:
@@ -63,12 +66,35 @@ class LanguageModels:
         """
         provider, model = self._find(name)
         prompt = replace(prompt, due=_due())
-        async with provider.answer(model, prompt) as pieces:
-            yield Started(model.name)
-            # Closed here, not whenever the interpreter comes to it: a provider's work ends with us.
-            async with aclosing(_told_to_the_end(prompt, pieces)) as events:
-                async for event in events:
-                    yield event
+        with self._counted():
+            async with provider.answer(model, prompt) as pieces:
+                yield Started(model.name)
+                # Closed here, not whenever the interpreter comes to it: a provider's work ends
+                # with us.
+                async with aclosing(_told_to_the_end(prompt, pieces)) as events:
+                    async for event in events:
+                        yield event
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """One answer more is under way."""
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Let the answers under way be finished for some seconds.
+
+        The runs that wait for them may be other processes', which do not end with this one.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
 
     def _find(self, name: str) -> tuple[Provider, Model]:
         if not name:

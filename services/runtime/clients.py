@@ -43,8 +43,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 # A connection over a network may be half open: who does not answer a ping is gone.
 _NETWORK_OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.keepalive_time_ms", 1_500),
+    ("grpc.keepalive_timeout_ms", 2_500),
+    # No ping is sent while another is out, and that one has its own time-out: a minute.
+    ("grpc.http2.ping_timeout_ms", 2_500),
     ("grpc.http2.max_pings_without_data", 0),
     # A name gets new addresses while replicas come and go.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),

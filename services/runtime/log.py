@@ -18,13 +18,12 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections import deque
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import structlog
 
 from services.runtime import telemetry
 from services.runtime.context import current_or_none
@@ -45,17 +44,17 @@ class Logger:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._inner: Any = structlog.get_logger()
 
     def log(self, level: str, event: str, /, **facts: object) -> None:
         """Log at a level named in words."""
         if not self.shows(level):
             return
         if _lines is None:  # nobody said where to
-            getattr(self._inner, level)(event, logger=self._name, **facts)
+            logging.getLogger(self._name).log(_LEVELS[level], "%s %s", event, facts)
             return
         line = {"logger": self._name, **facts, "event": event, "level": level}
-        _lines.note(_add_call(None, level, line))
+        _add_call(line)
+        _lines.note(line)
 
     def shows(self, level: str) -> bool:
         """Whether what is logged at a level is kept."""
@@ -74,7 +73,7 @@ class Logger:
         self.log("warning", event, **facts)
 
     def error(self, event: str, /, **facts: object) -> None:
-        """For the operator, now."""
+        """For the operator, now; an exception as `exc_info` is written with its traceback."""
         self.log("error", event, **facts)
 
 
@@ -83,18 +82,34 @@ def get(name: str) -> Logger:
     return Logger(name.removeprefix("services."))
 
 
-def _add_call(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_call(line: dict[str, Any]) -> None:
     call = current_or_none()
     if call is not None:
-        event["request_id"] = call.request_id
-        event["trace_id"] = telemetry.current_trace_id() or call.trace_id
+        line["request_id"] = call.request_id
+        line["trace_id"] = telemetry.current_trace_id() or call.trace_id
         if call.principal is not None:
-            event["tenant"] = call.principal.tenant_id
-    return event
+            line["tenant"] = call.principal.tenant_id
 
 
-def _render(_: object, __: str, event: MutableMapping[str, Any]) -> str:
-    return _encode(event)
+def _written(line: dict[str, Any], at: float) -> str:
+    line["timestamp"] = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+    try:
+        return _encode(line)
+    except (TypeError, ValueError, RuntimeError):  # JSON cannot say it, or it changed meanwhile
+        return _encode({name: str(value) for name, value in line.items()})
+
+
+class _Formatter(logging.Formatter):
+    """A library's record as a line like ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging."""
+        line = {"logger": record.name, "event": record.getMessage()}
+        line["level"] = record.levelname.lower()
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        _add_call(line)
+        return _written(line, record.created)
 
 
 class _File(logging.handlers.RotatingFileHandler):
@@ -129,9 +144,9 @@ class _Lines:
 
     def note(self, line: dict[str, Any]) -> None:
         """Have a line written soon; at once where it is serious."""
-        if line.get("exc_info"):
-            # What is being handled now is known only here.
-            structlog.processors.format_exc_info(None, line["level"], line)
+        error = line.pop("exc_info", None)
+        if error is not None:
+            line["exception"] = "".join(traceback.format_exception(error))
         self._waiting.append((time.time(), line))
         if line["level"] in _SERIOUS:
             self.flush()
@@ -162,11 +177,7 @@ class _Lines:
     def _taken(self) -> Iterator[str]:
         while self._waiting:
             at, line = self._waiting.popleft()
-            line["timestamp"] = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
-            try:
-                yield f"{_encode(line)}\n"
-            except (TypeError, ValueError, RuntimeError):  # JSON cannot say it, or it changed
-                yield f"{_encode({name: str(value) for name, value in line.items()})}\n"
+            yield f"{_written(line, at)}\n"
 
 
 _lines: _Lines | None = None
@@ -178,21 +189,7 @@ def configure(level: str, file: Path | None) -> None:
     if _lines is not None:
         _lines.flush()
     handler = logging.StreamHandler(sys.stderr) if file is None else _File(file)
-    shared: list[Any] = [
-        _add_call,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.add_log_level,
-        structlog.processors.format_exc_info,
-    ]
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _render,
-            ],
-            foreign_pre_chain=shared,
-        )
-    )
+    handler.setFormatter(_Formatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

@@ -118,7 +118,7 @@ class Server:
                 # What the gateway takes is taken here, and what it adds.
                 ("grpc.max_metadata_size", MAX_HEADER_BYTES),
                 ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
-                # The gateway and the modules' channels ping every two seconds, to find out what is
+                # The gateway and the modules' channels ping every 1.5 seconds, to find out what is
                 # half open; without this grpc answers that with a GOAWAY.
                 ("grpc.http2.min_ping_interval_without_data_ms", 1000),
                 ("grpc.keepalive_permit_without_calls", 1),

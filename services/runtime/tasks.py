@@ -26,11 +26,15 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
-    def keep_running(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Run a loop until the process stops; after a failure again, with back-off."""
-        return self.start(name, self._forever(name, work))
+    def keep_running(
+        self, name: str, work: Callable[[], Awaitable[None]], longest: float = _LAST_DELAY
+    ) -> asyncio.Task[None]:
+        """Run a loop until the process stops; after a failure again, with bounded back-off."""
+        return self.start(name, self._forever(name, work, longest))
 
-    async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _forever(
+        self, name: str, work: Callable[[], Awaitable[None]], longest: float
+    ) -> None:
         loop = asyncio.get_running_loop()
         delay = _FIRST_DELAY
         while True:
@@ -39,10 +43,12 @@ class Tasks:
                 await work()
             except Exception as error:  # noqa: BLE001 - whatever it is, the loop must go on
                 _logger.warning("task_failed", task=name, error=repr(error), retry_in=delay)
-            if loop.time() - began > _LAST_DELAY:
+            if loop.time() - began > delay:
+                # It did work for a while. Delays that add up over failures far apart would keep
+                # revocations away until no credential can be checked any more.
                 delay = _FIRST_DELAY
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
-            delay = min(delay * 2, _LAST_DELAY)
+            delay = min(delay * 2, longest)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -20,6 +20,15 @@ PASSWORD = "a long password"
 _numbers = itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker has all stories of a shape: each would start a mesh of its own otherwise."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if parameters is not None and "mesh" in parameters.params:
+            item.add_marker(pytest.mark.xdist_group(f"stories-{parameters.params['mesh']}"))
+
+
 @pytest.fixture(scope="session", params=["embedded", "mesh"])
 def mesh(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -18,19 +18,21 @@ from plexus.identity.v1 import identity_service_pb2 as identity
 from services.runtime.status import from_rpc_error
 from tests.faults.proxy import BOTH, Cut, FaultProxy
 from tests.faults.rpcs import by_name
-from tests.faults.suite import Suite
+from tests.faults.suite import Suite, sized
 from tests.faults.wired import Wired
 
 # How often something new is asked. Well below what the mesh can do: what is lost, faults lost.
-PERIOD = 0.05
+PERIOD = sized(0.1, 0.05)
 MEGABIT = 125_000.0
 _INPUT = "x" * 12_000
-_GIVE_UP = 25.0
+_GIVE_UP = sized(8.0, 25.0)
 # A run's own bound here, which the contract lets an operator set.
 RUN_SECONDS = 5.0
 PAIRS = ("client", "gateway", "modules", "database", "redis")
 PASSING = ("latency", "slow", "cuts", "away")
 HALF_OPEN = "half open"
+# For so long all must go well before it is believed to go on.
+_STEADY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,17 @@ class Tried:
 
 @dataclass
 class Outcome:
-    """What became of a load while there was a fault, and after it."""
+    """What became of a load while there was a fault, and after it.
+
+    Attributes:
+        touched: Connections that were cut and bytes that were lost or late.
+    """
 
     pair: str
     fault: str
     began: float
     healed: float
+    touched: int
     tried: list[Tried] = field(default_factory=list)
 
     @property
@@ -83,9 +90,15 @@ class Outcome:
         """The most that a call of these kinds was past its deadline."""
         return max((each.over for each in self.tried if each.kind in kinds), default=0.0)
 
-    def recovered(self, share: float = 0.9, window: float = 1.0) -> float:
-        """Seconds from healing until so many of the calls succeed, and go on doing so."""
-        last = max(each.at for each in self.tried)
+    def recovered(self, before: float = 1.0, window: float = 1.0) -> float:
+        """Seconds from healing until nine tenths of what was succeed, and go on doing so.
+
+        Args:
+            before: The share of calls that succeeded before.
+            window: How many seconds of calls are looked at together.
+        """
+        share = 0.9 * before
+        last = max((each.at for each in self.tried), default=0.0)
         start = self.healed
         while start + window <= last:
             if self._share(start, start + window) >= share and self._share(start, last) >= share:
@@ -208,6 +221,16 @@ class Load:
         if last != "run_completed":
             raise _Failed(f"ends in {last or 'nothing'}")
 
+    async def go_on(self, healed: float, least: float, most: float) -> None:
+        """Until all went well for a while, for at most so many seconds since it was healed."""
+        while (since := self.now - healed) < most:
+            made = Outcome("", "", 0.0, healed, 0, self.tried)
+            # Who waits has not succeeded.
+            quick = len(self._calls) * PERIOD < 1.0
+            if quick and since >= max(least, made.recovered() + _STEADY_SECONDS):
+                return
+            await asyncio.sleep(0.1)
+
     async def settle(self) -> None:
         """Wait until the last call has ended."""
         await asyncio.gather(*self._calls)
@@ -236,9 +259,19 @@ def proxies_of(mesh: Wired, pair: str) -> Sequence[FaultProxy]:
     return between[pair]
 
 
-async def inflict(fault: str, proxies: Sequence[FaultProxy], seconds: float) -> None:
-    """Do it for so long, and heal it."""
+def _touched(fault: str, proxies: Sequence[FaultProxy]) -> int:
+    """How much such a fault has done so far."""
+    if fault in ("cuts", "away"):
+        return sum(each.counts.cut for each in proxies)
+    if fault == HALF_OPEN:
+        return sum(sum(each.counts.swallowed.values()) for each in proxies)
+    return sum(sum(each.counts.passed.values()) for each in proxies)
+
+
+async def inflict(fault: str, proxies: Sequence[FaultProxy], seconds: float) -> int:
+    """Do it for so long, and heal it; returns how much it touched."""
     loop = asyncio.get_running_loop()
+    before = _touched(fault, proxies)
     end = loop.time() + seconds
     values: dict[str, dict[str, object]] = {
         "latency": {"delay": 0.05, "jitter": 0.1},
@@ -255,9 +288,11 @@ async def inflict(fault: str, proxies: Sequence[FaultProxy], seconds: float) -> 
             await proxy.cut(proxy.chance.choice([Cut.RST, Cut.FIN]))
         await asyncio.sleep(proxies[0].chance.uniform(0.1, 0.5))
     await asyncio.sleep(end - loop.time())
+    touched = _touched(fault, proxies) - before
     for proxy in proxies:
         proxy.heal()
         await proxy.accept()
+    return touched
 
 
 async def suffer(
@@ -269,9 +304,9 @@ async def suffer(
     *,
     calm: float,
     seconds: float,
-    after: float,
+    after: tuple[float, float],
 ) -> Outcome:
-    """A steady load: calm, then under a fault, then healed."""
+    """A steady load: calm, then under a fault, then healed, for at least and at most so long."""
     load = Load((mesh.far_url if pair == "client" else mesh.url).removeprefix("http://"), token)
     if pair == "client":
         load.patience = RUN_SECONDS
@@ -279,9 +314,9 @@ async def suffer(
     try:
         await asyncio.sleep(calm)
         began = load.now
-        await inflict(fault, proxies_of(mesh, pair), seconds)
+        touched = await inflict(fault, proxies_of(mesh, pair), seconds)
         healed = load.now
-        await asyncio.sleep(after)
+        await load.go_on(healed, *after)
         running.cancel()
         await load.settle()
     finally:
@@ -292,7 +327,7 @@ async def suffer(
         # What died in it must not be the next fault's.
         for proxy in proxies_of(mesh, pair):
             await proxy.cut()
-    made = Outcome(pair, fault, began, healed, load.tried)
+    made = Outcome(pair, fault, began, healed, touched, load.tried)
     for each in load.tried:
         if not each.ok or each.over:
             suite.note(

@@ -16,7 +16,7 @@ from plexus.llm.v1 import llm_service_pb2 as llm
 from tests.e2e.callers import Caller, Grpc, Rest
 from tests.e2e.conftest import PASSWORD, new_email
 from tests.e2e.mesh import Mesh
-from tests.faults.told import NOT_NOW, Findings, Told, follow
+from tests.faults.told import NOT_NOW, Eager, Findings, Told, follow
 
 Call = Callable[[], Awaitable[object]]
 _PAUSE = 0.05
@@ -30,6 +30,8 @@ class Load:
     Attributes:
         told: What each run's client saw.
         limit: How many runs are begun at all.
+        patience: After how many silent seconds a client leaves a stream and asks again.
+        pause: Seconds between a client's runs.
     """
 
     mesh: Mesh
@@ -38,6 +40,8 @@ class Load:
     rest: Rest
     email: str
     limit: int
+    patience: float | None = None
+    pause: float = 0.0
     told: list[Told] = field(default_factory=list)
     stopping: bool = False
     working: list[asyncio.Task[None]] = field(default_factory=list)
@@ -53,7 +57,8 @@ class Load:
         while not self.stopping and len(self.told) < self.limit:
             told = Told(f"{number}-{len(self.told)}")
             self.told.append(told)
-            await follow(caller, told, self.found)
+            await follow(caller, told, self.found, patience=self.patience)
+            await asyncio.sleep(self.pause)
             if told.seen and not told.seen[-1].HasField("run_completed"):
                 # Nobody asks the next thing at once where the last one failed at once.
                 await asyncio.sleep(_AFTER_FAILURE)
@@ -117,9 +122,17 @@ class Load:
 
 
 @asynccontextmanager
-async def load(mesh: Mesh, found: Findings, *, clients: int, limit: int) -> AsyncIterator[Load]:
+async def load(
+    mesh: Mesh,
+    found: Findings,
+    *,
+    clients: int,
+    limit: int,
+    patience: float | None = None,
+    pause: float = 0.0,
+) -> AsyncIterator[Load]:
     """So many clients at work while the block runs."""
-    grpc, rest = Grpc(mesh.url), Rest(mesh.url)
+    grpc, rest = Eager(mesh.url), Rest(mesh.url)
     email = new_email()
     try:
         await grpc.unary(
@@ -133,7 +146,7 @@ async def load(mesh: Mesh, found: Findings, *, clients: int, limit: int) -> Asyn
             identity.AuthenticateUserResponse,
         )
         grpc.token = rest.token = tokens.access_token
-        made = Load(mesh, found, grpc, rest, email, limit)
+        made = Load(mesh, found, grpc, rest, email, limit, patience, pause)
         made.working = [asyncio.create_task(made.work(number)) for number in range(clients)]
         try:
             yield made

@@ -19,11 +19,14 @@ import grpc
 
 from services.runtime.status import from_rpc_error
 from tests.e2e.mesh import ROOT
+from tests.faults.suite import sized
 
 _PROFILE = "/plexus.identity.v1.IdentityService/GetProfile"
 _TICK = 0.01
 _CHANNELS = 4
-_DEADLINE = 10.0
+_MOST_BYTES = 16 * 1024 * 1024
+# Shorter than the calls' own in the short form: what hangs need not be waited for.
+_DEADLINE = sized(2.0, 10.0)
 
 
 @dataclass
@@ -123,13 +126,23 @@ class Tenant:
         await asyncio.gather(*(each.close() for each in self._channels))
 
 
-async def noise(url: str, token: str, rate: float, seconds: float) -> Calls:
-    """A tenant's calls from another process."""
+async def begin_noise(
+    url: str, token: str, rate: float, seconds: float
+) -> asyncio.subprocess.Process:
+    """A tenant's calls from another process, which is at it when this returns."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.faults.overload", url, token, str(rate), str(seconds)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
+        limit=_MOST_BYTES,
     )
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    return process
+
+
+async def end_noise(process: asyncio.subprocess.Process) -> Calls:
+    """What became of them."""
     out, _ = await process.communicate()
     assert process.returncode == 0
     found = json.loads(out)
@@ -138,6 +151,10 @@ async def noise(url: str, token: str, rate: float, seconds: float) -> Calls:
 
 async def _main(url: str, token: str, rate: float, seconds: float) -> None:
     tenant = Tenant(url, token)
+    # A connection is made, and the rest of what is done but once.
+    await tenant.one()
+    sys.stdout.write("at it\n")
+    sys.stdout.flush()
     made = await tenant.steadily(rate, seconds)
     await tenant.close()
     sys.stdout.write(json.dumps(vars(made)))

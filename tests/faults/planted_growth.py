@@ -15,12 +15,12 @@ from typing import Any
 
 from tests.faults.planting import Plant, module, replace
 
-_GAUGE_SECONDS = 0.5
+_GAUGE_SECONDS = 0.2
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def gauges_are_written() -> None:
-    """No defect: what the process holds, after a collection of garbage, twice a second."""
+    """No defect: what the process holds, after a collection of garbage, five times a second."""
     from services.runtime.server import Server
 
     file = Path(os.environ["PLEXUS_GAUGES"])

@@ -9,8 +9,8 @@ from tests.faults.planting import Plant, replace
 
 
 def gateway_waits_for_ever() -> None:
-    """The gateway gives an RPC as long as it takes."""
-    from gateway import routes
+    """The gateway gives an RPC as long as it takes, and asks of no connection whether it lives."""
+    from gateway import clusters, routes
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def times(rpc: Any, *, rest: bool) -> Any:
@@ -20,6 +20,7 @@ def gateway_waits_for_ever() -> None:
         return times
 
     replace(routes, "_times", make)
+    replace(clusters, "_PING", lambda _: {"interval": "3600s", "timeout": "60s"})
 
 
 def breakers_stay_open() -> None:

@@ -11,8 +11,9 @@ from tests.faults.planting import Plant, replace
 
 _COST_SECONDS = 0.003
 _SLOW_SECONDS = 0.03
-_TURNS = 2
-_TURN_SECONDS = 0.05
+# As many at once as half of the calls that the process is let take: one tenant's share of them all.
+_TURNS = 8
+_TURN_SECONDS = 0.2
 
 
 def _burn(seconds: float) -> None:

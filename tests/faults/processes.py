@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+import asyncpg
 import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -21,8 +22,11 @@ from tests.faults.world import FaultyMesh
 DATABASE, GATEWAY = "database", "gateway"
 _SUPERUSER = "postgres"
 _POLL_SECONDS = 0.01
+_ENDING_SECONDS = 0.5
 _START_SECONDS = 60.0
-_STALL_SECONDS = 5.0
+# Less than it takes until a process that is silent is killed.
+_STALL_SECONDS = 9.0
+_LEASES = "SELECT count(*) FROM agents.agents_owners WHERE instance LIKE $1"
 
 
 class Installation(FaultyMesh):
@@ -87,6 +91,25 @@ class Installation(FaultyMesh):
                             return
                 await asyncio.sleep(0.05)
 
+    async def stall(self, name: str) -> bool:
+        """Let a process do nothing until it is taken for dead, then go on; whether it was."""
+        pid = self.modules()[name]
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            async with asyncio.timeout(_STALL_SECONDS):
+                while await connection.fetchval(_LEASES, f"%/{name}"):
+                    await asyncio.sleep(_POLL_SECONDS)
+                # Its runs are others' by now; these end them.
+                await asyncio.sleep(_ENDING_SECONDS)
+        except TimeoutError:
+            return False
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            await connection.close()
+        return True
+
     def everything(self) -> list[int]:
         """Every process of it, the first one included."""
         return [self.pid, *descendants(self.pid)]
@@ -121,16 +144,6 @@ def kill(pid: int) -> None:
     """End a process without notice, if it is still there."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-async def stall(pid: int, seconds: float = _STALL_SECONDS) -> None:
-    """Let a process do nothing for a while, longer than its lease, and then go on."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        await asyncio.sleep(seconds)
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 def waited(pid: int) -> float:

@@ -22,11 +22,21 @@ _PAUSE = 0.02
 
 @dataclass
 class Rotated:
-    """What was seen: keys that signed, calls by what they were, and what went wrong."""
+    """What was seen: keys that signed, calls by what they were, and what went wrong.
 
+    Attributes:
+        until: Nobody goes on once a call ended with this reason.
+    """
+
+    until: str = ""
     kids: set[str] = field(default_factory=set)
     calls: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        """Whether what was waited for was seen."""
+        return bool(self.until) and any(self.until in each for each in self.wrong)
 
     def __str__(self) -> str:
         return f"{len(self.kids)} keys, {dict(self.calls)}, {len(self.wrong)} errors"
@@ -48,7 +58,7 @@ class User:
         """For as long as it may."""
         self._email = (await sign_up(self._caller)).user.email
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._made.over:
             # At the end of its life a token is as old as one can be that must still be good.
             if loop.time() > self._until:
                 self._until = loop.time() + self._good_for

@@ -24,6 +24,7 @@ from tests.faults.suite import Suite
 _CALLERS = 16
 _CANCELLED = 0.2
 _LEFT = 0.1
+_QUIET_SECONDS = 0.2
 _SETTLE_SECONDS = 10.0
 # What there is no more of, however much was done.
 FLAT = ("tasks", "threads", "files", "gateway_files")
@@ -128,10 +129,11 @@ class Soaking:
         return run_pb2.RunState.Name(reply.run.state).lower().replace("_state", "")
 
     async def _look(self) -> None:
-        quiet = time.monotonic() + 0.3
+        # What the last calls left is let go of by then.
+        quiet = time.monotonic() + _QUIET_SECONDS
         while (seen := await asyncio.to_thread(self._newest))["at"] < quiet:
             assert time.monotonic() < quiet + _SETTLE_SECONDS, "nobody looks any more"
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
         pages = Path(f"/proc/{self._gateway}/statm").read_text().split()[1]
         seen["gateway"] = int(pages) * 4096.0
         seen["gateway_files"] = float(len(list(Path(f"/proc/{self._gateway}/fd").iterdir())))

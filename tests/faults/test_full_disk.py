@@ -15,23 +15,20 @@ import asyncpg
 import pytest
 
 from services.packaged import OWNER, PackagedPostgres
-from tests.faults.disks import MOST_WRITES, Disk, Full, Life, disk, living
+from tests.faults.disks import MOST_WRITES, WAITS, Disk, Full, Life, disk, living
 from tests.faults.suite import FULL, Suite, running, sized
 from tests.faults.world import FaultyMesh
 
 _HEAL_SECONDS = 5.0
 _ROUNDS = sized(1, 5)
 _REFUSED = "RESOURCE_EXHAUSTED disk"
-# What was accepted with the last of the room waits until there is room for its events.
-_WAITS = "DEADLINE_EXCEEDED"
 # How often each write is tried where none is expected to be refused.
 _SOME = 20
 
 
 async def filled(suite: Suite, life: Life, full: Disk, most: int = MOST_WRITES) -> Full:
     """Fill it, try everything, make room, and see how soon all is well."""
-    full.fill()
-    await life.suffer(_ROUNDS, most)
+    await life.suffer(full, _ROUNDS, most)
     full.free()
     await life.heal(4 * _HEAL_SECONDS)
     await life.look_back()
@@ -47,7 +44,7 @@ def check(made: Full) -> None:
     """What must hold of a store without room."""
     assert made.reads == []
     run = made.writes.pop("run")
-    assert run in (_REFUSED, _WAITS)
+    assert run in (_REFUSED, WAITS)
     assert {each for each in made.writes.values() if each} == {_REFUSED}
     assert made.healed < _HEAL_SECONDS
     assert made.lost == []
@@ -120,18 +117,20 @@ async def test_postgresql(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("part", ["logs", "run"])
-async def test_what_is_no_store(tmp_path: Path, part: str) -> None:
-    with running(f"disk-{part}") as suite:
-        mesh = FaultyMesh(tmp_path / "data")
-        where = mesh.settings.run_dir if part == "run" else tmp_path / "data" / part
-        with disk(where, 4) as full:
-            await mesh.start()
-            try:
-                async with living(suite, mesh) as life:
-                    made = await filled(suite, life, full, _SOME)
-            finally:
-                await mesh.kill()
+async def test_what_is_no_store(tmp_path: Path) -> None:
+    mesh = FaultyMesh(tmp_path / "data")
+    with (
+        running("disk-no-store") as suite,
+        disk(mesh.settings.run_dir, 4) as run,
+        disk(tmp_path / "data" / "logs", 4) as logs,
+    ):
+        await mesh.start()
+        try:
+            async with living(suite, mesh) as life:
+                logs.fill()
+                made = await filled(suite, life, run, _SOME)
+        finally:
+            await mesh.kill()
         assert made.reads == made.lost == []
         assert set(made.writes.values()) == {""}
 

@@ -20,10 +20,13 @@ from tests.faults.rotation import Rotated, User
 from tests.faults.suite import FULL, Suite, running, sized
 from tests.faults.world import FaultyMesh
 
-_SECONDS = sized(20.0, 120.0)
+_SECONDS = sized(10.0, 60.0)
 _USERS = 4
-_TOKEN_SECONDS = 8
-_PERIOD_SECONDS = 5.0
+_TOKEN_SECONDS = 7
+_PERIOD_SECONDS = 4.0
+# A defect has so long to show.
+_PLANTED_SECONDS = 20.0
+_REFUSED = "UNAUTHENTICATED"
 # Everyone hears of a key within two seconds.
 _LEAD_SECONDS = 3.0
 _SETTINGS = {
@@ -32,26 +35,29 @@ _SETTINGS = {
     "signing_key_lead_seconds": str(_LEAD_SECONDS),
     "replicas": "identity-monitor:2,agents:2",
 }
-_RUNS = 20
+_RUNS = sized(5, 20)
 
 
-async def rotated(suite: Suite, folder: Path, *defects: str, seconds: float) -> Rotated:
-    """Users at work while keys come and go."""
-    made = Rotated()
+async def rotated(
+    suite: Suite, folder: Path, *defects: str, seconds: float, until: str = ""
+) -> Rotated:
+    """Users at work while keys come and go, for some time or until a call ends so."""
+    made = Rotated(until)
     mesh = FaultyMesh(folder, *defects, shape="mesh", **_SETTINGS)
     await mesh.start()
     callers = [Grpc(mesh.url) for _ in range(_USERS)]
-    # A token is used until shortly before it ends, and is then older than the key that signs now.
+    # A token is used until shortly before it ends: by then there is a newer key.
     users = [User(suite, each, made, _TOKEN_SECONDS - 2.5) for each in callers]
     try:
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            for user in users:
-                group.create_task(user.live())
-    except TimeoutError:
-        pass
+        living = [asyncio.create_task(user.live()) for user in users]
+        await asyncio.wait(living, timeout=seconds)
+        for each in living:
+            each.cancel()
+        ends = await asyncio.gather(*living, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError | None) for end in ends), ends
     finally:
-        for each in callers:
-            await each.close()
+        for caller in callers:
+            await caller.close()
         await mesh.kill()
     suite.say(str(made))
     return made
@@ -62,15 +68,17 @@ async def test_nobody_notices_a_new_key(tmp_path: Path) -> None:
     with running("rotation") as suite:
         made = await rotated(suite, tmp_path / "data", seconds=_SECONDS)
         assert made.wrong == []
-        assert len(made.kids) >= 3
+        assert len(made.kids) >= sized(2, 3)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("defect", ["new_keys_sign_at_once", "old_keys_are_taken_back"])
-async def test_every_planted_defect_shows(tmp_path: Path, defect: str) -> None:
-    with running(f"rotation-{defect}") as suite:
-        made = await rotated(suite, tmp_path / "data", defect, seconds=20.0)
-        assert {"UNAUTHENTICATED"} <= {each.rpartition(" ")[2] for each in made.wrong}
+async def test_every_planted_defect_shows(tmp_path: Path) -> None:
+    with running("rotation-planted") as suite:
+        for defect in suite.some(("new_keys_sign_at_once", "old_keys_are_taken_back"), 1):
+            made = await rotated(
+                suite, tmp_path / defect, defect, seconds=_PLANTED_SECONDS, until=_REFUSED
+            )
+            assert _REFUSED in {each.rpartition(" ")[2] for each in made.wrong}, defect
 
 
 async def answered(caller: Grpc, number: int) -> list[run_pb2.RunEvent]:
@@ -103,6 +111,15 @@ async def downgrade(mesh: FaultyMesh) -> None:
         await database.close()
 
 
+async def an_older_program_refuses(folder: Path) -> None:
+    """A program that does not know the newest tables says so, and touches nothing."""
+    older = FaultyMesh(folder, "agents_of_yesterday")
+    process = await older.spawn()
+    output, _ = await process.communicate()
+    assert process.returncode == 1
+    assert "later version of Plexus (revision 0002)" in output.decode()
+
+
 @pytest.mark.timeout(120)
 async def test_an_upgrade_keeps_every_record(tmp_path: Path) -> None:
     mesh = FaultyMesh(tmp_path / "data")
@@ -111,6 +128,7 @@ async def test_an_upgrade_keeps_every_record(tmp_path: Path) -> None:
     await sign_up(caller)
     before = [await answered(caller, number) for number in range(_RUNS)]
     assert await mesh.stop() == 0
+    await an_older_program_refuses(mesh.data_dir)
     await downgrade(mesh)
     # A run that was under way when the older program ended: it has no owner.
     under_way = before[0][0].run_id
@@ -130,18 +148,6 @@ async def test_an_upgrade_keeps_every_record(tmp_path: Path) -> None:
     finally:
         await caller.close()
         await mesh.kill()
-
-
-@pytest.mark.timeout(60)
-async def test_an_older_program_refuses_newer_tables(tmp_path: Path) -> None:
-    mesh = FaultyMesh(tmp_path / "data")
-    await mesh.start()
-    assert await mesh.stop() == 0
-    older = FaultyMesh(tmp_path / "data", "agents_of_yesterday")
-    process = await older.spawn()
-    output, _ = await process.communicate()
-    assert process.returncode == 1
-    assert "later version of Plexus (revision 0002)" in output.decode()
 
 
 @pytest.mark.timeout(60)

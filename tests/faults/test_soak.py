@@ -16,13 +16,14 @@ from tests.faults.world import FaultyMesh
 from tests.services.llm.scripted_openai import ScriptedOpenAi, good
 
 _WORDS = tuple(f"w{n} " for n in range(12))
-_RUNS_A_LOT = sized(50, 500)
-_LOTS = 20
-_FULL_SECONDS = 300.0
-# A page is 4 kB, so that a thousand runs cannot say how many bytes each left. How many objects
-# Python has is exact, and says it in the short form.
-_BYTES = sized(4096.0, 32.0)
-_BLOCKS = sized(1.0, 0.05)
+_RUNS_A_LOT = sized(32, 500)
+_LOTS = sized(8, 20)
+_FULL_SECONDS = 180.0
+# A hundred calls cannot say how many bytes each left: pages are 4 kB, and at first caches grow. How
+# many objects Python has is exact but for some hundreds that come and go; what leaks a run leaves
+# more of them for each call than the short form allows.
+_BYTES = sized(16384.0, 32.0)
+_BLOCKS = sized(8.0, 0.05)
 _GATEWAY_BYTES = sized(8192.0, 256.0)
 # What a moment may have open besides: a connection that is being closed.
 _SPARE = 3
@@ -73,8 +74,9 @@ async def test_it_holds_no_more_than_at_first(tmp_path: Path) -> None:
     with running("soak") as suite:
         made = await soaked(suite, tmp_path / "soak", lots=_LOTS, seconds=sized(0.0, _FULL_SECONDS))
         assert grown(made) == {}
-        runs = sum(made.ends.values())
-        # Where the machine stands still for seconds a call may pass its deadline.
+        # Where the machine stands still for seconds a call is refused, or may pass its deadline.
+        runs = sum(made.ends.values()) - made.ends["LIMIT_REACHED"]
+        assert runs > 0.5 * sum(made.ends.values()), made.ends
         assert made.ends["run_completed"] + made.ends["run_cancelled"] > 0.97 * runs, made.ends
         assert made.ends["run_cancelled"] > 0.15 * runs
 

@@ -17,7 +17,7 @@ from plexus.agents.v1 import agents_service_pb2 as agents
 from plexus.agents.v1 import run_pb2
 
 from services.runtime.errors import Code, PlexusError
-from tests.e2e.callers import Caller
+from tests.e2e.callers import Caller, Grpc
 from tests.faults.suite import Suite
 
 PROCESS = "agents.v1.AgentsService/Process"
@@ -40,6 +40,15 @@ _CUT = re.compile(
 )
 # As people and libraries do: not at once, and not all at the same moment.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
+
+
+class Eager(Grpc):
+    """gRPC that looks again soon for a gateway that was away; left alone it waits ever longer."""
+
+    def __init__(self, url: str) -> None:
+        self.token = ""
+        pauses = [(f"grpc.{name}_reconnect_backoff_ms", 200) for name in ("initial", "min", "max")]
+        self._channel = grpc.aio.insecure_channel(url.removeprefix("http://"), pauses)
 
 
 @dataclass
@@ -139,14 +148,26 @@ class Told:
 
 
 async def follow(
-    caller: Caller, told: Told, found: Findings, until: Callable[[], bool] = lambda: False
+    caller: Caller,
+    told: Told,
+    found: Findings,
+    until: Callable[[], bool] = lambda: False,
+    patience: float | None = None,
 ) -> None:
-    """Ask, and come back after every break, until the run has ended or nobody cares any more."""
+    """Ask, and come back after every break, until the run has ended or nobody cares any more.
+
+    Args:
+        caller: Who asks.
+        told: What is asked, and what is seen of the answer.
+        found: Where what is wrong goes.
+        until: Whether nobody cares any more.
+        patience: After how many silent seconds a client leaves a stream and asks again.
+    """
     pause = _FIRST_PAUSE
     while not told.ended and not until():
         known = len(told.seen)
         try:
-            await _listen(caller, told, found)
+            await _listen(caller, told, found, patience)
         except NOT_NOW as error:
             found.refused(error, "Watch" if told.seen else "Process")
         if not told.ended:
@@ -155,7 +176,7 @@ async def follow(
             await asyncio.sleep(random.uniform(pause / 2, pause))
 
 
-async def _listen(caller: Caller, told: Told, found: Findings) -> None:
+async def _listen(caller: Caller, told: Told, found: Findings, patience: float | None) -> None:
     if told.seen:
         rest = agents.WatchRunRequest(
             run_id=told.seen[0].run_id, after_sequence=told.seen[-1].sequence
@@ -167,8 +188,16 @@ async def _listen(caller: Caller, told: Told, found: Findings) -> None:
             input=told.input, idempotency_key=told.key, session_id=told.session_id
         )
         events = caller.stream(PROCESS, asked, run_pb2.RunEvent)
-    async for event in events:
-        told.take(event, found)
+    clock = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(patience) as limit:
+            async for event in events:
+                told.take(event, found)
+                if patience is not None:
+                    limit.reschedule(clock.time() + patience)
+    except TimeoutError:
+        if not limit.expired():
+            raise
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -7,6 +7,7 @@ ports behind which proxies stand; so are all of PostgreSQL and Redis, and caller
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import shutil
@@ -16,12 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
-import grpc
-
+from gateway.filters import HEALTH_PATH
+from gateway.probe import ask
 from services.packaged import OWNER, PackagedPostgres
 from services.runtime.crypto import MasterKey
 from services.runtime.topology import Address
@@ -32,6 +33,7 @@ from tests.redis_server import RedisServer
 _LEASH = ROOT / "gateway" / "leash.py"
 GROUPS = ("identity+monitor", "llm", "history", "agents")
 _UP_SECONDS = 60.0
+_numbers = itertools.count()
 
 
 def _host(port: int) -> Address:
@@ -63,13 +65,21 @@ class Wired:
         redis: Between every module and Redis.
     """
 
-    def __init__(self, folder: Path, *defects: str, chance: random.Random, **more: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server: PackagedPostgres,
+        *defects: str,
+        chance: random.Random,
+        **more: str,
+    ) -> None:
         self.folder = folder
         self._defects = defects
         self._listen = _free_ports(3 * len(GROUPS))
         self.port = free_port()
-        self._postgres = PackagedPostgres(folder / "postgres", "fsync=off")
-        socket_file = self._postgres.folder / ".s.PGSQL.5432"
+        self._postgres = server
+        self._database = f"wired{next(_numbers)}"
+        socket_file = server.folder / ".s.PGSQL.5432"
         # A Unix socket's path has a bound that a test's folder may pass.
         self._redis = RedisServer(Path(tempfile.mkdtemp(prefix="plexus-wired-")))
 
@@ -110,7 +120,7 @@ class Wired:
             "port": str(self.port),
             "address": "127.0.0.1:{port}",
             "mesh_port": str(first),
-            "database_url": f"postgresql://plexus@{database}/plexus",
+            "database_url": f"postgresql://plexus@{database}/{self._database}",
             "redis_url": f"redis://{redis}/0",
             "argon2_memory_kib": "1024",
             "argon2_passes": "1",
@@ -139,10 +149,12 @@ class Wired:
         """Start everything; returns when a caller is answered."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         MasterKey.load(self.folder / "data" / "master.key")
-        await asyncio.gather(self._postgres.start(), asyncio.to_thread(self._redis.start))
+        await asyncio.gather(
+            self._postgres.make_database(self._database), asyncio.to_thread(self._redis.start)
+        )
         for proxy in self.proxies:
             await proxy.accept()
-        owner = self._postgres.url(OWNER)
+        owner = self._postgres.url(OWNER, self._database)
         await self._run(self._environment(self._listen, database_owner_url=owner), "migrate")
         assert await self._processes.pop().wait() == 0, self.printed
         count = len(GROUPS)
@@ -155,17 +167,15 @@ class Wired:
         await self._answers()
 
     async def _answers(self) -> None:
+        """Wait until the gateway finds every module well."""
         until = time.monotonic() + _UP_SECONDS
         while time.monotonic() < until:
             assert all(each.returncode is None for each in self._processes), self.printed
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
-                call: Any = channel.unary_unary("/plexus.identity.v1.IdentityService/GetJwks")
-                try:
-                    await call(b"", timeout=1)
-                except grpc.aio.AioRpcError:
-                    await asyncio.sleep(0.1)
-                else:
+            with suppress(OSError):
+                status, _ = await ask("GET", HEALTH_PATH, host="127.0.0.1", port=self.port)
+                if status == HTTPStatus.OK:
                     return
+            await asyncio.sleep(0.1)
         raise AssertionError(self.printed)
 
     @property
@@ -182,17 +192,15 @@ class Wired:
         for proxy in self.proxies:
             await proxy.__aexit__(None, None, None)
         self._redis.kill()
-        await self._postgres.stop()
-        for folder in (self._redis.socket.parent, self._postgres.folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self._redis.socket.parent, ignore_errors=True)
 
 
 @asynccontextmanager
 async def wired(
-    folder: Path, *defects: str, chance: random.Random, **more: str
+    folder: Path, server: PackagedPostgres, *defects: str, chance: random.Random, **more: str
 ) -> AsyncIterator[Wired]:
-    """Such a mesh while the block runs."""
-    mesh = Wired(folder, *defects, chance=chance, **more)
+    """Such a mesh, with a database of its own at a server, while the block runs."""
+    mesh = Wired(folder, server, *defects, chance=chance, **more)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(mesh.stop)
         await mesh.start()

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from services.runtime import strict_json
-from services.runtime.context import CallContext, new_request_id, serving
+from services.runtime.context import CallContext, enter, leave, new_request_id
 from services.runtime.errors import InvalidRequest, PlexusError
 from services.runtime.resilience.shedding import Admission, Shed
 from services.runtime.status import abort, as_plexus_error
@@ -222,8 +222,7 @@ class _Around:
             raise
         remaining = self._context.time_remaining()
         self._call = begin_call(self._method, metadata, min(longest, remaining or longest))
-        self._scope = serving(self._call)
-        self._scope.__enter__()
+        self._scope = enter(self._call)
         self._observer.on_start(self._call, metadata)
         self._deadline = _Deadline(self._call.deadline or 0.0)
         try:
@@ -247,7 +246,7 @@ class _Around:
         known = as_plexus_error(error) if isinstance(error, Exception) else error
         self._seat.leave()
         self._observer.on_end(self._call, known)
-        self._scope.__exit__(None, None, None)
+        leave(self._scope)
         if isinstance(known, PlexusError):
             await abort(self._context, known)
 

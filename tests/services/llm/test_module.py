@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from plexus.llm.v1 import model_pb2
 from plexus.llm.v1.llm_service_pb2_grpc import LlmServiceStub
 from plexus.options.v1.options_pb2 import Role
 
+from services.app import serve
+from services.runtime.clients import Clients
 from services.runtime.context import Principal, acting_as
+from services.runtime.credentials import MeshSigner
+from services.runtime.crypto import MasterKey
 from services.runtime.errors import Code
 from services.runtime.status import from_rpc_error
 from tests.services.llm import scripted_openai as scripts
@@ -226,6 +231,29 @@ async def test_cancelling_the_rpc_closes_the_connection_to_the_server(
     assert not upstream.last.gone.is_set()
     call.cancel()
     await asyncio.wait_for(upstream.last.gone.wait(), 2)
+
+
+async def test_an_answer_under_way_is_finished_when_the_process_is_to_end(
+    tmp_path: Path, upstream: ScriptedOpenAi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The runs of other processes wait for it: longer than for any last call.
+    monkeypatch.setattr("services.app._LAST_CALLS_SECONDS", 0.05)
+    monkeypatch.setenv("PLEXUS_LLM_URL", upstream.url)
+    monkeypatch.setenv("PLEXUS_LLM_MODEL", "tiny")
+    upstream.script = scripts.good(["x"] * 20, pace=0.1)
+    settings = settings_in(tmp_path, drain_seconds=10)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serve(settings, ["llm"]))
+        key = MasterKey.load(settings.directory / "master.key").derive("mesh")
+        clients = Clients({"llm": f"unix:{settings.socket}"}, MeshSigner(key))
+        call = LlmServiceStub(clients.channel("llm")).Generate(ask())
+        replies = aiter(call)
+        first = await anext(replies)
+        ending = asyncio.create_task(stack.pop_all().aclose())
+        given = [first, *[reply async for reply in replies]]
+        await ending
+        await clients.close()
+    assert text_of(given) == "x" * 20
 
 
 async def test_the_key_reaches_the_server_and_no_log(

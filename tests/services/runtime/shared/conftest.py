@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import structlog
 
+from services.runtime import log
 from services.runtime.shared import Shared, open_shared
 from tests.redis_server import RedisServer, redis_server
 
@@ -52,13 +52,25 @@ async def shared(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
             yield Pair(one, other, request.param)
 
 
+class Heard:
+    """Keeps lines instead of writing them."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, object]] = []
+
+    def note(self, line: dict[str, object]) -> None:
+        """Keep one."""
+        self.lines.append(line)
+
+
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, object]]]:
     """What is logged, whatever the level."""
     monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
     logging.getLogger().manager._clear_cache()  # type: ignore[attr-defined]
-    with structlog.testing.capture_logs() as lines:
-        yield lines  # type: ignore[misc]
+    heard = Heard()
+    monkeypatch.setattr(log, "_lines", heard)
+    yield heard.lines
 
 
 async def until(holds: Callable[[], bool], seconds: float) -> None:
