@@ -67,7 +67,7 @@ class IdentityTrust:
         """
         if self._heard is None or time.monotonic() - self._heard > _STALE_SECONDS:
             raise Unavailable("Credentials cannot be checked now. Try again.", retry_after=1)
-        return any(each in self._revoked for each in credential_ids)
+        return not self._revoked.keys().isdisjoint(credential_ids)
 
     async def check(self) -> None:
         """Whether credentials can be checked.

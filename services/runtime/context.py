@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from plexus.options.v1.options_pb2 import Role
 
@@ -22,6 +22,7 @@ class Principal:
         roles: Numbers of `plexus.options.v1.Role`.
         mesh: True where a service of this mesh calls on the principal's behalf.
         login_id: What all tokens of one login share; empty for an API key.
+        role: The highest role.
     """
 
     tenant_id: str
@@ -30,16 +31,16 @@ class Principal:
     roles: frozenset[int]
     mesh: bool = False
     login_id: str = ""
+    role: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Find the highest role once: each call asks for it."""
+        object.__setattr__(self, "role", max(self.roles, default=0))
 
     @property
     def actor_id(self) -> str:
         """Who did it, for records: an API key's id, else the user's."""
         return self.credential_id if self.credential_id.startswith("key_") else self.user_id
-
-    @property
-    def role(self) -> int:
-        """The highest role."""
-        return max(self.roles, default=0)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 A line says what happened and its facts as fields. Values of `sensitive` fields do not get here:
 messages are logged through `contract.redact`.
 
-Each call leaves a line, so a line must cost its call little: it is noted at once, and written with
+Each call leaves a line, so a line must cost its call little: it is made at once, and written with
 the others of the same twentieth of a second by a thread. What is serious is written when it
 happens, and all that was noted before it.
 """
@@ -20,8 +20,8 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ _SERIOUS = {"warning", "error"}
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Made once: `json.dumps` with an argument makes another for each line.
 _encode = json.JSONEncoder(default=repr).encode
+_root = logging.getLogger()
 
 
 class Logger:
@@ -58,7 +59,7 @@ class Logger:
 
     def shows(self, level: str) -> bool:
         """Whether what is logged at a level is kept."""
-        return logging.getLogger().isEnabledFor(_LEVELS[level])
+        return _root.isEnabledFor(_LEVELS[level])
 
     def debug(self, event: str, /, **facts: object) -> None:
         """For whoever looks for a defect."""
@@ -91,11 +92,17 @@ def _add_call(line: dict[str, Any]) -> None:
             line["tenant"] = call.principal.tenant_id
 
 
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _written(line: dict[str, Any], at: float) -> str:
-    line["timestamp"] = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+    second, part = divmod(at, 1)
+    line["timestamp"] = f"{_second(int(second))}.{int(part * 1e6):06}Z"
     try:
         return _encode(line)
-    except (TypeError, ValueError, RuntimeError):  # JSON cannot say it, or it changed meanwhile
+    except (TypeError, ValueError):  # JSON cannot say it
         return _encode({name: str(value) for name, value in line.items()})
 
 
@@ -137,7 +144,7 @@ class _Lines:
 
     def __init__(self, handler: logging.StreamHandler[Any]) -> None:
         self._handler = handler
-        self._waiting: deque[tuple[float, dict[str, Any]]] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)
         self._news = threading.Event()
         threading.Thread(target=self._run, name="log", daemon=True).start()
         atexit.register(self.flush)
@@ -147,7 +154,7 @@ class _Lines:
         error = line.pop("exc_info", None)
         if error is not None:
             line["exception"] = "".join(traceback.format_exception(error))
-        self._waiting.append((time.time(), line))
+        self._waiting.append(_written(line, time.time()))
         if line["level"] in _SERIOUS:
             self.flush()
         elif not self._news.is_set():
@@ -164,20 +171,18 @@ class _Lines:
         """Write what was noted. A disk that is full must not fail what the lines are about."""
         self._handler.acquire()
         try:
-            text = "".join(self._taken())
+            # As many as there are now: others may come meanwhile.
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if not lines:
+                return
             if isinstance(self._handler, _File) and self._handler.full():
                 self._handler.doRollover()
-            self._handler.stream.write(text)
+            self._handler.stream.write("\n".join((*lines, "")))
             self._handler.stream.flush()
         except (OSError, ValueError):
             pass
         finally:
             self._handler.release()
-
-    def _taken(self) -> Iterator[str]:
-        while self._waiting:
-            at, line = self._waiting.popleft()
-            yield f"{_written(line, at)}\n"
 
 
 _lines: _Lines | None = None
@@ -190,12 +195,11 @@ def configure(level: str, file: Path | None) -> None:
         _lines.flush()
     handler = logging.StreamHandler(sys.stderr) if file is None else _File(file)
     handler.setFormatter(_Formatter())
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
+    for old in _root.handlers[:]:
+        _root.removeHandler(old)
         old.close()
-    root.addHandler(handler)
-    root.setLevel(_LEVELS[level])
+    _root.addHandler(handler)
+    _root.setLevel(_LEVELS[level])
     # Libraries say at info what is no news to an operator.
     for noisy in ("alembic", "httpx", "httpx2", "httpcore2", "openai", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -22,4 +22,4 @@ class FixedTrust:
 
     def revoked(self, credential_ids: Sequence[str]) -> bool:
         """See Trust."""
-        return any(each in self._revoked for each in credential_ids)
+        return not self._revoked.keys().isdisjoint(credential_ids)

@@ -8,7 +8,7 @@ import time
 from google.protobuf.message import Message
 from opentelemetry import metrics
 
-from services.runtime import log
+from services.runtime import log, telemetry
 from services.runtime.context import CallContext
 from services.runtime.contract import redact
 from services.runtime.errors import Code, PlexusError
@@ -42,7 +42,8 @@ class Telemetry:
         """Record how it went."""
         elapsed = (time.perf_counter() - call.started) * 1000
         code = _code(error)
-        self._duration.record(elapsed, {"rpc.method": call.method, "rpc.grpc.status": code})
+        if telemetry.enabled():
+            self._duration.record(elapsed, {"rpc.method": call.method, "rpc.grpc.status": code})
         if isinstance(error, Shed):
             return  # counted where it was refused, and told once for all of them
         level = "info"
