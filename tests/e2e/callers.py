@@ -95,7 +95,13 @@ class Rest:
         async with self._session.request(
             method, self._url + path, headers=headers, **more
         ) as reply:
-            yield reply
+            transport = reply.connection.transport if reply.connection else None
+            try:
+                yield reply
+            finally:
+                # Answered before all of the body was sent: what is left would never be.
+                if transport is not None and transport.get_write_buffer_size():
+                    transport.abort()
 
     @asynccontextmanager
     async def _call(self, rpc: str, request: Message) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -109,7 +109,7 @@ def rows_of(mesh: FaultyMesh, tenant_id: str) -> dict[str, list[dict[str, Any]]]
         columns = [row[1] for row in mesh.sql(f"PRAGMA table_info({table})")]
         if table in COMMON_TABLES or "alembic" in table or table.startswith("sqlite_"):
             continue
-        if table.endswith(("_schema", "_version", "_migrations")):
+        if table.endswith(("_schema", "_served_by", "_version", "_migrations")):
             continue
         assert "tenant_id" in columns, f"{table} has no tenant_id: is it in COMMON_TABLES?"
         rows = mesh.sql(f"SELECT * FROM {table} WHERE tenant_id = ?", tenant_id)

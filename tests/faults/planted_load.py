@@ -9,7 +9,6 @@ from typing import Any
 
 from tests.faults.planting import Plant, replace
 
-_COST_SECONDS = 0.003
 _SLOW_SECONDS = 0.03
 # As many at once as half of the calls that the process is let take: one tenant's share of them all.
 _TURNS = 8
@@ -20,20 +19,6 @@ def _burn(seconds: float) -> None:
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         pass
-
-
-def profiles_are_dear() -> None:
-    """No defect: looking up a profile takes some milliseconds of the processor's time."""
-    from services.identity.servicer import IdentityServicer
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        async def get_profile(*arguments: Any) -> Any:
-            _burn(_COST_SECONDS)
-            return await original(*arguments)
-
-        return get_profile
-
-    replace(IdentityServicer, "GetProfile", make)
 
 
 def profiles_take_turns() -> None:
@@ -76,6 +61,5 @@ def refusals_are_work() -> None:
 
 
 DEFECTS: dict[str, Plant] = {
-    each.__name__: each
-    for each in (profiles_are_dear, profiles_take_turns, everyone_is_let_in, refusals_are_work)
+    each.__name__: each for each in (profiles_take_turns, everyone_is_let_in, refusals_are_work)
 }

@@ -117,17 +117,6 @@ async def test_others_are_served(tmp_path: Path) -> None:
         check(await siege(suite, tmp_path / "data", *_WAITING, max_calls=_TIGHT))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="calls wait inside gRPC, where nobody counts them, while the event loop has as much to "
-    "do as it can, and for the database, which makes no event loop late: hardly one is refused",
-)
-@pytest.mark.timeout(300 if FULL else 120)
-async def test_others_are_served_as_it_comes(tmp_path: Path) -> None:
-    with running("overload-as-it-comes") as suite:
-        check(await siege(suite, tmp_path / "data", "profiles_are_dear"))
-
-
 def check(made: Siege) -> None:
     """What must hold."""
     assert made.noisy.lost == made.others.lost == 0
