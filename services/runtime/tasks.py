@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 from services.runtime import log
 
 _logger = log.get(__name__)
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 10.0
+_AGAIN_SECONDS = 2.0
 
 
 class Tasks:
@@ -57,7 +59,18 @@ class Tasks:
 
     async def stop(self) -> None:
         """Cancel everything and wait until it has ended."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
+        await end(tuple(self._tasks))
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: a task group whose member fails in the moment in which it is cancelled
+    raises the failure alone (Python 3.11 and 3.12), and a loop that survives failures goes on.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        done, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
+        await asyncio.gather(*done, return_exceptions=True)

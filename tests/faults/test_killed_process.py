@@ -35,6 +35,7 @@ WHOLE = "".join(WORDS)
 RECOVERY_SECONDS = 3.0
 _STALL_EVERY = 8
 _SETTLING_SECONDS = sized(0.3, 1.0)
+_ATTEMPTS = 3
 _REPEATED = sized(8, 40)
 # Who sees nothing for so long asks again, and perhaps another replica: a stall is no break.
 _PATIENCE = 1.5

@@ -1,8 +1,8 @@
 """SQLite, for a single process.
 
 It runs in WAL mode with synchronous=FULL, so what is committed is on the disk. It has one
-writer at a time: writers queue here, in order, rather than poll for its lock. See `driver` for
-what runs where.
+writer at a time: writers queue here, in order, rather than poll for its lock, and share commits
+(see `grouping`). What runs where is in `driver`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.runtime.db.base import EVERYONE, Connection, Database
 from services.runtime.db.driver import LOCK_SECONDS, DirectConnection
+from services.runtime.db.grouping import GroupCommits
 from services.runtime.errors import ResourceExhausted, Unavailable
 
 _READERS = 4
@@ -42,6 +43,7 @@ class SqliteDatabase(Database):
         self._threads = ThreadPoolExecutor(1 + _READERS, thread_name_prefix="database")
         self._writer = _engine(url, self._threads, size=1, begin="BEGIN IMMEDIATE")
         self._reader = _engine(url, self._threads, size=_READERS, begin="BEGIN")
+        self._commits = GroupCommits(self._writer, _WAIT_SECONDS)
 
     def of(self, module: str) -> Database:
         """The names of its tables keep modules apart."""
@@ -54,7 +56,7 @@ class SqliteDatabase(Database):
     @asynccontextmanager
     async def _write(self, scope: str) -> AsyncIterator[Connection]:
         with _translated():
-            async with self._writer.begin() as connection:
+            async with self._commits.transaction() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -72,6 +74,7 @@ class SqliteDatabase(Database):
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._commits.close()
         await self._reader.dispose()
         await self._writer.dispose()
         self._threads.shutdown(wait=False)

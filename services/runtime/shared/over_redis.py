@@ -32,6 +32,7 @@ from services.runtime.shared.api import (
 from services.runtime.shared.link import CONNECT_SECONDS, Away, Command, Link, Talk
 from services.runtime.shared.memory import MemoryLimiter
 from services.runtime.shared.topics import Listener, Topics
+from services.runtime.tasks import end
 
 _logger = log.get(__name__)
 _FIRST_SECONDS = 1.0
@@ -251,9 +252,7 @@ class RedisShared:
                     await self._first.wait()
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
 
     def _changed(self, error: Exception | None) -> None:
         if self.whole == self._told or (error is None and not self.whole):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,8 @@ import pytest
 from sqlalchemy import TextClause, text
 
 from services.runtime.db import Database, sqlite
-from services.runtime.errors import Unavailable
+from services.runtime.db.driver import DirectConnection
+from services.runtime.errors import ResourceExhausted, Unavailable
 from tests.databases import Databases
 
 
@@ -95,3 +97,111 @@ async def test_a_query_that_does_not_end_is_broken_off(
         with pytest.raises(Unavailable):
             async with database.read(()) as connection:
                 await connection.execute(counting(10**12))
+
+
+async def write(database: Database, number: int, *, fails: bool = False) -> None:
+    async with database.transaction(()) as connection:
+        await connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": number})
+        if fails:
+            raise LookupError
+
+
+async def numbers(database: Database) -> list[int]:
+    async with database.read(()) as connection:
+        return list((await connection.execute(text("SELECT n FROM t ORDER BY n"))).scalars())
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[DirectConnection]:
+    """The connection of each commit of a writer."""
+    made: list[DirectConnection] = []
+    commit = DirectConnection.commit
+
+    def count(connection: DirectConnection) -> None:
+        if connection.writes:
+            made.append(connection)
+        commit(connection)
+
+    monkeypatch.setattr(DirectConnection, "commit", count)
+    return made
+
+
+async def test_those_who_wait_share_a_commit(
+    database: Database, commits: list[DirectConnection]
+) -> None:
+    await asyncio.gather(*(write(database, number) for number in range(100)))
+    assert await numbers(database) == list(range(100))
+    assert len(commits) < 20
+    commits.clear()
+    for number in range(100, 105):
+        await write(database, number)
+    assert len(commits) == 5
+
+
+async def test_one_that_fails_takes_no_other_along(database: Database) -> None:
+    work = (write(database, number, fails=bool(number % 3)) for number in range(60))
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert await numbers(database) == list(range(0, 60, 3))
+    assert [isinstance(each, LookupError) for each in results] == [bool(n % 3) for n in range(60)]
+
+
+async def test_a_commit_that_fails_fails_all_of_its_group(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = DirectConnection.commit
+
+    def full(connection: DirectConnection) -> None:
+        if connection.writes:
+            raise sqlite3.OperationalError("database or disk is full")
+        commit(connection)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectConnection, "commit", full)
+        work = (write(database, number, fails=number == 3) for number in range(10))
+        results = await asyncio.gather(*work, return_exceptions=True)
+        # Nor is the one that failed told of it as if the others had been kept.
+        assert {type(each) for each in results} == {ResourceExhausted}, results
+    await write(database, 11)
+    assert await numbers(database) == [11]
+
+
+async def test_a_group_whose_transaction_is_gone_is_told(database: Database) -> None:
+    async def spoil() -> None:
+        async with database.transaction(()) as connection:
+            # As the database itself does where it has no room for a statement.
+            await connection.execute(text("ROLLBACK"))
+
+    async def first() -> None:
+        async with database.transaction(()) as connection:
+            await connection.execute(text("INSERT INTO t VALUES (1)"))
+            await asyncio.sleep(0.001)  # the others come
+
+    work = [first(), write(database, 2), spoil(), write(database, 3)]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert [type(each) for each in results] == [Unavailable] * 3 + [type(None)]
+    assert await numbers(database) == [3]
+
+
+@pytest.mark.parametrize("rounds", range(8))
+async def test_nobody_waits_for_one_who_does_not_come(database: Database, rounds: int) -> None:
+    """Whoever is next is cancelled at some moment of the change of turns."""
+    go = asyncio.Event()
+
+    async def first() -> None:
+        async with database.transaction(()) as connection:
+            await connection.execute(text("INSERT INTO t VALUES (1)"))
+            await go.wait()
+
+    one = asyncio.create_task(first())
+    await asyncio.sleep(0.01)
+    two = asyncio.create_task(write(database, 2))
+    await asyncio.sleep(0.01)
+    go.set()
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    two.cancel()
+    async with asyncio.timeout(5):
+        await one
+        await asyncio.wait({two})
+        await write(database, 3)
+    assert await numbers(database) in ([1, 3], [1, 2, 3])
