@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -51,6 +52,7 @@ class Client:
         self.address = address
         self.file = CredentialsFile(settings.config_dir)
         self._token = settings.token
+        _wake_at_signals()
         # A proxy has no way to this machine.
         options = (*_OPTIONS, ("grpc.enable_http_proxy", int(not address.local)))
         if address.secure:
@@ -206,6 +208,15 @@ async def connect(address: Address, settings: CliSettings) -> AsyncIterator[Clie
         yield client
     finally:
         await client.close()
+
+
+def _wake_at_signals() -> None:
+    """Let a Ctrl-C be heard that comes just before the event loop begins to wait.
+
+    The loop is woken by every signal once it handles one, be it one that nobody sends.
+    """
+    with suppress(NotImplementedError, AttributeError):  # there are none on this system
+        asyncio.get_running_loop().add_signal_handler(signal.SIGURG, lambda: None)
 
 
 def run(url: str, settings: CliSettings, body: Callable[[Client], Coroutine[Any, Any, T]]) -> T:

@@ -30,7 +30,7 @@ class _Group:
         self.began = asyncio.get_running_loop().time()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Each member hears of it where it waits; one that was cancelled does not.
-        self.done.add_done_callback(lambda done: done.exception())
+        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 class GroupCommits:
@@ -65,27 +65,33 @@ class GroupCommits:
         except BaseException:
             self._turn.release()
             raise
-        failure: BaseException | None = None
-        driver = _driver(group.connection)
         try:
             # Past SQLAlchemy's own, which costs as much as the work within.
-            driver.execute("SAVEPOINT member")
+            _driver(group.connection).execute("SAVEPOINT member")
             yield group.connection
-        except BaseException as error:  # noqa: BLE001 - raised below, when the others are kept
-            failure = error
-            if _alive(group.connection):
-                driver.execute("ROLLBACK TO member")
-        if _alive(group.connection):
-            driver.execute("RELEASE member")
+        except BaseException as error:
+            await self._leave(group, error)
+            raise
+        await self._leave(group)
+
+    async def _leave(self, group: _Group, failure: BaseException | None = None) -> None:
+        """Give the turn on, and wait until the group is committed.
+
+        Raises:
+            Unavailable: It cannot be.
+        """
         if not _alive(group.connection):
             await self._give_up(group, failure)
-        elif self._is_complete(group):
-            self._commit_soon(group)
         else:
-            self._turn.release()
+            driver = _driver(group.connection)
+            if failure is not None:
+                driver.execute("ROLLBACK TO member")
+            driver.execute("RELEASE member")
+            if self._is_complete(group):
+                self._commit_soon(group)
+            else:
+                self._turn.release()
         await asyncio.shield(group.done)
-        if failure is not None:
-            raise failure
 
     async def _take_turn(self) -> None:
         if not self._waiting and not self._turn.locked():
@@ -149,11 +155,12 @@ class GroupCommits:
             if how is not None:
                 await how()
             group.done.set_result(None)
-        except BaseException as error:  # noqa: BLE001 - every member raises it
+        except Exception as error:  # noqa: BLE001 - every member raises it
             group.done.set_exception(error)
             # What could not be committed is still there, and would be in the next one's way.
             await group.connection.invalidate()
         finally:
+            group.done.cancel()  # unless there is a result
             try:
                 await group.connection.close()
             finally:
