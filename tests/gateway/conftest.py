@@ -45,7 +45,7 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-async def until(ask: Callable[[], Any], answer: object = True, patience: float = 5) -> None:
+async def until(ask: Callable[[], Any], answer: object = True, patience: float = 15) -> None:
     """Ask, or await, again and again until the answer is the one that is wanted."""
     end = time.monotonic() + patience
     while True:
