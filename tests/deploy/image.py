@@ -122,9 +122,8 @@ def build(work: Path, target: Path) -> None:
                 (work / place).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, work / place)
         elif step.name == "RUN":
-            words = [word for word in step.words if not word.startswith("--mount")]
             subprocess.run(
-                [word.replace(TARGET, str(target)) for word in words],
+                [word.replace(TARGET, str(target)) for word in step.words],
                 cwd=work,
                 env={**os.environ, "PYTHON": sys.executable},
                 check=True,

@@ -8,10 +8,12 @@ that rests on what others wrote. One caller alone pays nothing for it: nothing w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.runtime.errors import Unavailable
@@ -78,20 +80,18 @@ class GroupCommits:
         """Give the turn on, and wait until the group is committed.
 
         Raises:
-            Unavailable: It cannot be.
+            Exception: It cannot be.
         """
-        if not _alive(group.connection):
-            await self._give_up(group, failure)
+        error = _sealed(group.connection, failure)
+        if error is not None:
+            await self._end(group, error)
+        elif self._is_complete(group):
+            self._commit_soon(group)
         else:
-            driver = _driver(group.connection)
-            if failure is not None:
-                driver.execute("ROLLBACK TO member")
-            driver.execute("RELEASE member")
-            if self._is_complete(group):
-                self._commit_soon(group)
-            else:
-                self._turn.release()
-        await asyncio.shield(group.done)
+            self._turn.release()
+        # Who is cancelled is told of nothing else, and keeps nobody waiting.
+        if failure is None or isinstance(failure, Exception):
+            await asyncio.shield(group.done)
 
     async def _take_turn(self) -> None:
         if not self._waiting and not self._turn.locked():
@@ -133,27 +133,14 @@ class GroupCommits:
 
     def _commit_soon(self, group: _Group) -> None:
         """Commit, whoever is cancelled meanwhile; the turn is given back then."""
-        work = self._end(group, group.connection.commit)
-        self._committing = asyncio.create_task(work, name="commit")
+        self._committing = asyncio.create_task(self._end(group), name="commit")
 
-    async def _give_up(self, group: _Group, failure: BaseException | None) -> None:
-        """The database rolled everything back: for want of room, say. All must know."""
-        gone = Unavailable("The database cannot serve now. Try again.")
-        gone.__cause__ = failure
-
-        async def fail() -> None:
-            raise gone
-
-        if group.members == 1 and failure is not None:
-            await self._end(group, None)
-        else:
-            await self._end(group, fail)
-
-    async def _end(self, group: _Group, how: Callable[[], Any] | None) -> None:
+    async def _end(self, group: _Group, gone: Exception | None = None) -> None:
         self._group = None
         try:
-            if how is not None:
-                await how()
+            if gone is not None:
+                raise gone
+            await group.connection.commit()
             group.done.set_result(None)
         except Exception as error:  # noqa: BLE001 - every member raises it
             group.done.set_exception(error)
@@ -165,6 +152,26 @@ class GroupCommits:
                 await group.connection.close()
             finally:
                 self._turn.release()
+
+
+def _sealed(connection: AsyncConnection, failure: BaseException | None) -> Exception | None:
+    """End a member's savepoint; what all of the group must hear where that cannot be done.
+
+    The database rolls everything back by itself for some errors, such as a full disk.
+    """
+    try:
+        if _alive(connection):
+            if failure is not None:
+                _driver(connection).execute("ROLLBACK TO member")
+            _driver(connection).execute("RELEASE member")
+            return None
+    except sqlite3.Error as error:
+        failure = error
+    if isinstance(failure, DBAPIError):
+        return failure
+    gone = Unavailable("The database cannot serve now. Try again.")
+    gone.__cause__ = failure
+    return gone
 
 
 def _alive(connection: AsyncConnection) -> bool:

@@ -205,3 +205,47 @@ async def test_nobody_waits_for_one_who_does_not_come(database: Database, rounds
         await asyncio.wait({two})
         await write(database, 3)
     assert await numbers(database) in ([1, 3], [1, 2, 3])
+
+
+async def test_one_that_is_cancelled_in_the_middle_of_a_query_hears_of_that(
+    database: Database,
+) -> None:
+    """Its connection is given up, and with it what others of its group wrote."""
+
+    async def first() -> None:
+        async with database.transaction(()) as connection:
+            await connection.execute(text("INSERT INTO t VALUES (1)"))
+            await asyncio.sleep(0.001)  # the other comes
+
+    async def long() -> None:
+        async with database.transaction(()) as connection:
+            await connection.execute(counting(10**12))
+
+    one, other = asyncio.create_task(first()), asyncio.create_task(long())
+    await asyncio.sleep(0.1)
+    other.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await other
+        with pytest.raises(Unavailable):
+            await one
+        await write(database, 2)
+    assert await numbers(database) == [2]
+
+
+async def test_where_there_is_no_room_that_is_said(database: Database) -> None:
+    async def fill() -> None:
+        async with database.transaction(()) as connection:
+            await connection.execute(text("CREATE TABLE big (data BLOB)"))
+            await connection.execute(text("PRAGMA max_page_count = 10"))
+            try:
+                await connection.execute(text("INSERT INTO big VALUES (zeroblob(1000000))"))
+            finally:
+                await connection.execute(text("PRAGMA max_page_count = 100000"))
+
+    work = [write(database, 1), fill(), write(database, 3)]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    assert isinstance(results[1], ResourceExhausted), results
+    kept = [number for number, each in zip((1, 3), results[::2], strict=True) if each is None]
+    assert await numbers(database) == kept
+    await write(database, 4)
