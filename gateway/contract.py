@@ -43,7 +43,7 @@ class Rpc:
     # The name of its RateClass without the prefix, and how many calls one counts as.
     rate_class: str = ""
     cost: int = 1
-    # Whether bodies are a format of their own (google.api.HttpBody), and not JSON of the contract.
+    # Whether a body is a format of its own (google.api.HttpBody), and not JSON of the contract.
     opaque: bool = False
 
     @property
@@ -122,7 +122,7 @@ def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
         bindings=tuple(_bindings(method.options.Extensions[annotations_pb2.http])),
         rate_class=_rate_class(policy.rate_class),
         cost=policy.cost or 1,
-        opaque=method.input_type == _HTTP_BODY,
+        opaque=_HTTP_BODY in (method.input_type, method.output_type),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from gateway import contract
+from gateway import contract, foreign
 from gateway.clusters import (
     CONNECTION_BUFFER_BYTES,
     CONNECTION_WINDOW_BYTES,
@@ -15,6 +15,7 @@ from gateway.clusters import (
 )
 from gateway.config import GatewayConfig
 from gateway.filters import CLAIMS, cors_policy, http_filters
+from gateway.foreign import status_filter
 from gateway.limits import rate_filter, retry_seconds
 from gateway.overload import overload, runtime
 from gateway.replies import local_replies
@@ -66,14 +67,20 @@ def render(config: GatewayConfig, descriptor_set: bytes, keys: str | None = None
     rpcs = contract.rpcs(files)
     names = name_clusters(config.upstreams)
     reached = sorted({rpc.service for rpc in rpcs if not rpc.internal})
-    checks = [*rate_filter(config.limits, rpcs), *strict_filter(config, names[min(names)])]
+    checks = [
+        *status_filter(rpcs),
+        *rate_filter(config.limits, rpcs),
+        *strict_filter(config, names[min(names)]),
+    ]
     filters = http_filters(
         config, contract.for_transcoder(files), reached, sorted(set(names.values())), keys, checks
     )
     # Time bounds on requests do not fit clients that stream: their routes bound those.
     client_streams = any(rpc.client_streaming for rpc in rpcs if not rpc.internal)
     manager = _connection_manager(config, filters, client_streams=client_streams)
-    manager["local_reply_config"] = local_replies(retry_seconds(config.limits, rpcs))
+    manager["local_reply_config"] = local_replies(
+        retry_seconds(config.limits, rpcs), foreign.paths(rpcs)
+    )
     manager["route_config"] = {
         "virtual_hosts": [
             {
@@ -158,7 +165,7 @@ def _connection_manager(
         use_remote_address=True,
         normalize_path=True,
         merge_slashes=True,
-        path_with_escaped_slashes_action="REJECT_REQUEST",
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
         server_header_transformation="PASS_THROUGH",
         request_headers_timeout=seconds(bounds.header_seconds),
         request_timeout=seconds(0 if client_streams else bounds.request_seconds),

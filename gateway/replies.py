@@ -96,16 +96,19 @@ REFUSALS = (
 )  # fmt: skip
 
 
-def local_replies(retry: int = 1) -> Json:
+def local_replies(retry: int = 1, foreign: str = "") -> Json:
     """Envoy's `local_reply_config`.
 
     Args:
         retry: Seconds that a caller waits who made too many calls.
+        foreign: The paths of OpenAI's protocol, which has errors of its own form.
     """
     mappers = [_probe(200, "ok\n"), _probe(503, "unavailable\n"), _from_module()]
     for each in REFUSALS:
         refusal = replace(each, retry=retry) if each.status == 429 else each
-        mappers += [_over_grpc(refusal), _over_rest(refusal)]
+        mappers += [_over_grpc(refusal)]
+        mappers += [_foreign(refusal, foreign)] if foreign else []
+        mappers += [_over_rest(refusal)]
     return {"mappers": mappers}
 
 
@@ -156,6 +159,30 @@ def _over_rest(refusal: Refusal) -> Json:
             "content_type": "application/json",
             # What is refused for its headers has no request id yet; null would break the shape.
             "omit_empty_values": True,
+        },
+    }
+
+
+def _foreign(refusal: Refusal, paths: str) -> Json:
+    """The same as OpenAI's clients expect it."""
+    kinds = {401: "authentication_error", 403: "authentication_error", 429: "rate_limit_error"}
+    kind = kinds.get(refusal.status) or (
+        "server_error" if refusal.status >= 500 else "invalid_request_error"
+    )
+    error = {"message": refusal.message, "type": kind, "code": refusal.reason.lower()}
+    headers = dict(REST_HEADERS)
+    if refusal.retry:
+        headers["retry-after"] = str(refusal.retry)
+    path = {"safe_regex": {"regex": paths}}
+    # Behind the transcoder the path is the RPC's, and this one beside it.
+    either = {"or_filter": {"filters": [_header(":path", path), _header(_TRANSCODED, path)]}}
+    return {
+        "filter": _both(_status(refusal.status, refusal.comparison), either),
+        **({"status_code": refusal.answer} if refusal.answer else {}),
+        "headers_to_add": added(headers),
+        "body_format_override": {
+            "json_format": {"error": error},
+            "content_type": "application/json",
         },
     }
 

@@ -9,6 +9,7 @@ from gateway.config import GatewayConfig
 from gateway.contract import Binding, Rpc
 from gateway.errors import GatewayError
 from gateway.filters import ANONYMOUS, UNREAD, jwt_route
+from gateway.foreign import status_route
 from gateway.headers import REST_HEADERS, added, replaced
 from gateway.limits import rate_route
 from gateway.shapes import Json, extension, seconds
@@ -103,6 +104,7 @@ def _rest(rpc: Rpc, binding: Binding, cluster: str, config: GatewayConfig, asked
     method = {"name": ":method", "string_match": {"exact": binding.method}}
     match = {**path, "headers": [method, _content_type(grpc=False)]}
     made = {**_route(rpc, match, cluster, config, rest=True), **rate_route(config.limits, rpc)}
+    asked = {**asked, **status_route(rpc)}
     if asked:
         made["typed_per_filter_config"] = {**made.get("typed_per_filter_config", {}), **asked}
     return made

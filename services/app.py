@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.runtime import telemetry
-from services.runtime.clients import Clients
+from services.runtime.clients import MAX_MESSAGE_BYTES, Clients
 from services.runtime.contract import module_methods
 from services.runtime.credentials import MeshSigner, TokenVerifier
 from services.runtime.crypto import MasterKey
 from services.runtime.db import open_database
 from services.runtime.interceptors.limits import SharedLimits
+from services.runtime.local import LocalServices
 from services.runtime.module import Build, ModuleContext
 from services.runtime.resilience.shedding import Admission
 from services.runtime.server import Server
@@ -26,7 +27,7 @@ from services.trust import IdentityTrust
 
 _LAST_CALLS_SECONDS = 2.0
 _TRUST_DELAY = 1.0
-MODULES = ("identity", "llm", "history", "agents", "monitor")
+MODULES = ("identity", "llm", "history", "agents", "interop", "monitor")
 
 
 @asynccontextmanager
@@ -63,13 +64,14 @@ async def serve(
         database = open_database(settings)
         stack.push_async_callback(database.close)
         await database.require_fit()
-        mesh = MeshSigner(master.derive("mesh"))
+        mesh = MeshSigner(*master.derive_each("mesh"))
         # Its own modules a process reaches at its own address: also while it drains, when others
         # are told to go elsewhere.
         targets = {
             name: target([own]) if name in names else topology.target(name) for name in MODULES
         }
-        clients = Clients(targets, mesh, settings.tls_dir)
+        local = LocalServices(MAX_MESSAGE_BYTES)
+        clients = Clients(targets, mesh, settings.tls_dir, local=local, neighbours=names)
         stack.push_async_callback(clients.close)
         shared = await stack.enter_async_context(
             open_shared(settings.redis_url.get_secret_value(), alone=alone)
@@ -78,7 +80,7 @@ async def serve(
         admission = Admission(settings.max_calls, settings.max_streams)
         redis = bool(settings.redis_url.get_secret_value())
         limits = SharedLimits(shared.limiter, settings) if redis else None
-        server = Server(methods, TokenVerifier(trust), mesh, admission, limits)
+        server = Server(methods, TokenVerifier(trust), mesh, admission, limits, local)
         StrictJson().register(server.grpc)
         tasks = Tasks()
         checks: dict[str, list[Callable[[], Awaitable[None]]]] = {}
@@ -87,7 +89,7 @@ async def serve(
             context = ModuleContext(
                 name=name,
                 settings=settings,
-                server=server.grpc,
+                server=server.registrar,
                 database=database.of(name),
                 clients=clients,
                 master_key=master,

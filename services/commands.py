@@ -23,6 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     serving.add_argument("--group", required=True, help="its name in PLEXUS_GROUPS")
     serving.add_argument("--replica", type=int, default=0, help="which of them, from 0")
     commands.add_parser("migrate", help="bring the tables up to date, as their owner")
+    rotating = commands.add_parser("master-key", help="replace the master key, step by step")
+    rotating.add_argument("step", choices=("add", "use", "forget"))
     commands.add_parser("gateway", help="Envoy in front of the groups")
     asked = parser.parse_args(arguments)
     match asked.command:
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
             return launch.explained(partial(_serve, group=asked.group, replica=asked.replica), None)
         case "migrate":
             return launch.explained(_migrate, None)
+        case "master-key":
+            return launch.explained(partial(_rotate, step=asked.step), None)
         case "gateway":
             return launch.explained(_gateway, None)
         case _:
@@ -65,6 +69,15 @@ def _migrate(settings: Settings) -> None:
     if owner.get_secret_value() and not settings.database_url.get_secret_value():
         # A job that migrates need not know how others log in.
         settings = settings.model_copy(update={"database_url": owner})
+    launch.run(work, settings)
+
+
+def _rotate(settings: Settings, *, step: str) -> None:
+    from services import rotation
+
+    async def work(settings: Settings, stop: asyncio.Event) -> None:
+        await rotation.step(settings, step, launch.say)
+
     launch.run(work, settings)
 
 

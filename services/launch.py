@@ -18,7 +18,7 @@ from services.runtime.db import DatabaseDamaged, DatabaseUnfit
 from services.runtime.errors import PlexusError
 from services.runtime.migrations import SchemaTooNew, SchemaTooOld
 from services.runtime.resilience.tls import TlsError
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, UnusableSetting
 from services.runtime.shared import SharedUrlError
 from services.runtime.topology import AddressTaken, TopologyError
 
@@ -37,6 +37,7 @@ _KNOWN = (
     SharedUrlError,
     TlsError,
     TopologyError,
+    UnusableSetting,
 )
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.descriptor import MethodDescriptor
+
 from proto.tools.descriptors import Contracts, module
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -23,12 +25,13 @@ def draw(contracts: Contracts) -> str:
     lines = ["```mermaid", "flowchart LR", '  callers["gRPC · REST + SSE · gRPC-Web"] --> envoy']
     lines.append('  envoy["Envoy<br/>routes, deadlines, limits, JWT, strict JSON"]')
     inside = []
+    methods: dict[str, list[MethodDescriptor]] = {}
     for service in contracts.services():
-        if not service.methods:
-            continue
-        name = module(service.full_name)
+        if service.methods:
+            methods.setdefault(module(service.full_name), []).extend(service.methods)
+    for name, own in methods.items():
         reached, streams, internal = 0, 0, []
-        for method in service.methods:
+        for method in own:
             policy = contracts.policy(method)
             if policy is not None and policy.access == "internal":
                 internal.append(method.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,14 +13,16 @@ from plexus.errors.v1.errors_pb2 import ErrorReason
 from plexus.history.v1 import history_service_pb2 as history_pb
 from plexus.history.v1 import session_pb2
 from plexus.history.v1.history_service_pb2_grpc import HistoryServiceStub
-from plexus.llm.v1 import llm_service_pb2 as llm_pb
-from plexus.llm.v1 import model_pb2
+from plexus.llm.v1 import generation_pb2, llm_service_pb2, model_pb2
 from plexus.llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
+from services.runtime.context import principal
 from services.runtime.errors import Unavailable
 from services.runtime.status import remote_errors
 
 _MODELS_SECONDS = 30.0
+_UNKNOWN_SECONDS = 1.0
+_MAX_TENANTS = 1_000
 _REASON_PREFIX = "ERROR_REASON_"
 
 
@@ -47,6 +50,17 @@ class Finish:
     truncated: bool = False
     reason: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What an agent asks a model, and in which session."""
+
+    agent_id: str
+    session_id: str
+    model: str
+    instructions: str
+    conversation: Sequence[Said]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +95,7 @@ class Models(Protocol):
         """How many tokens a model takes; 0 where no provider serves it."""
         ...
 
-    def answer(
-        self, model: str, instructions: str, conversation: Sequence[Said]
-    ) -> AsyncGenerator[Answering | Chunk | Finish, None]:
+    def answer(self, asks: Asks) -> AsyncGenerator[Answering | Chunk | Finish, None]:
         """An answer as it is written; closing the iterator stops the model."""
         ...
 
@@ -133,37 +145,47 @@ class RemoteModels:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = LlmServiceStub(channel)
-        self._windows: dict[str, int] = {}
-        self._read = -_MODELS_SECONDS
+        # Each tenant has models of its own.
+        self._windows: OrderedDict[str, tuple[float, dict[str, int]]] = OrderedDict()
 
     async def context_window(self, model: str) -> int:
         """See Models."""
-        if time.monotonic() - self._read > _MODELS_SECONDS:
-            with remote_errors():
-                reply = await self._stub.ListModels(llm_pb.ListModelsRequest())
-            self._windows = {each.name: each.context_window for each in reply.models}
-            default = next(each for each in reply.models if each.default)
-            self._windows[""] = default.context_window
-            self._read = time.monotonic()
-        return self._windows.get(model, 0)
+        tenant_id = principal().tenant_id
+        read, windows = self._windows.get(tenant_id, (-_MODELS_SECONDS, {}))
+        age = time.monotonic() - read
+        # A model that is not there may have been added a moment ago.
+        if age > _MODELS_SECONDS or (model not in windows and age > _UNKNOWN_SECONDS):
+            windows = await self._read()
+            self._windows[tenant_id] = (time.monotonic(), windows)
+            self._windows.move_to_end(tenant_id)
+            if len(self._windows) > _MAX_TENANTS:
+                self._windows.popitem(last=False)
+        return windows.get(model, 0)
 
-    async def answer(
-        self, model: str, instructions: str, conversation: Sequence[Said]
-    ) -> AsyncGenerator[Answering | Chunk | Finish, None]:
+    async def _read(self) -> dict[str, int]:
+        with remote_errors():
+            reply = await self._stub.ListModels(llm_service_pb2.ListModelsRequest())
+        windows = {each.name: each.context_window for each in reply.models}
+        windows[""] = next(each.context_window for each in reply.models if each.default)
+        return windows
+
+    async def answer(self, asks: Asks) -> AsyncGenerator[Answering | Chunk | Finish, None]:
         """See Models."""
         messages = [
-            model_pb2.ModelMessage(role=model_pb2.MESSAGE_ROLE_SYSTEM, text=instructions),
-            *(
-                model_pb2.ModelMessage(
-                    role=model_pb2.MESSAGE_ROLE_ASSISTANT
-                    if said.by_agent
-                    else model_pb2.MESSAGE_ROLE_USER,
-                    text=said.text,
-                )
-                for said in conversation
+            model_pb2.ModelMessage(
+                role=model_pb2.MESSAGE_ROLE_SYSTEM,
+                text=asks.instructions,
+                origin=model_pb2.MESSAGE_ORIGIN_DEVELOPER,
             ),
+            *map(_message, asks.conversation),
         ]
-        call = self._stub.Generate(llm_pb.GenerateRequest(model=model, messages=messages))
+        request = generation_pb2.GenerateRequest(
+            model=asks.model,
+            messages=messages,
+            agent_id=asks.agent_id,
+            session_id=asks.session_id,
+        )
+        call = self._stub.Generate(request)
         try:
             with remote_errors():
                 async for event in call:
@@ -177,7 +199,19 @@ class RemoteModels:
         raise Unavailable("The model's answer was cut off.", reason="MODEL_UNAVAILABLE")
 
 
-def _decode(event: llm_pb.GenerateResponse) -> Answering | Chunk | Finish | None:
+def _message(said: Said) -> model_pb2.ModelMessage:
+    if said.by_agent:
+        return model_pb2.ModelMessage(
+            role=model_pb2.MESSAGE_ROLE_ASSISTANT,
+            text=said.text,
+            origin=model_pb2.MESSAGE_ORIGIN_MODEL,
+        )
+    return model_pb2.ModelMessage(
+        role=model_pb2.MESSAGE_ROLE_USER, text=said.text, origin=model_pb2.MESSAGE_ORIGIN_USER
+    )
+
+
+def _decode(event: generation_pb2.GenerateResponse) -> Answering | Chunk | Finish | None:
     match event.WhichOneof("event"):
         case "started":
             return Answering(event.started.model)

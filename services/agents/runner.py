@@ -17,7 +17,7 @@ from services.agents.domain import (
     Usage,
     text_of,
 )
-from services.agents.ports import Answering, Chunk, Finish, History, Models, Said
+from services.agents.ports import Answering, Asks, Chunk, Finish, History, Models, Said
 from services.agents.pump import TextPump
 from services.agents.runlog import LiveRun, RunLog
 from services.runtime import log, tokens
@@ -152,7 +152,15 @@ class Runner:
 
         pump = TextPump(commit)
         try:
-            events = self._models.answer(agent.model, agent.instructions, conversation)
+            events = self._models.answer(
+                Asks(
+                    agent_id=agent.agent_id,
+                    session_id=live.run.session_id,
+                    model=agent.model,
+                    instructions=agent.instructions,
+                    conversation=conversation,
+                )
+            )
             async with aclosing(events):
                 async for event in events:
                     match event:

@@ -22,7 +22,7 @@ from services.agents.domain import (
     RunState,
     RunTaken,
 )
-from services.agents.leases import RENEW_SECONDS, Leases, Left
+from services.agents.leases import Leases, Left
 from services.agents.ports import History
 from services.agents.runlog import LiveRun, RunLog, certain
 from services.agents.runner import INTERRUPTED, Carrier, Last, Runner
@@ -33,6 +33,7 @@ from services.runtime.db import Database
 from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
 from services.runtime.groups import GroupWriter
 from services.runtime.ids import new_id
+from services.runtime.leases import RENEW_SECONDS
 from services.runtime.shared import Notices
 from services.runtime.tasks import Tasks
 

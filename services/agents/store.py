@@ -51,7 +51,7 @@ async def default_agent(connection: Connection, tenant_id: str) -> Agent | None:
 async def insert_agent(connection: Connection, agent: Agent) -> None:
     """Keep a new agent, unless its tenant has a default one and this would be another."""
     await connection.execute(
-        upsert(connection, agents).values(asdict(agent)).on_conflict_do_nothing()
+        upsert(connection.dialect.name, agents).values(asdict(agent)).on_conflict_do_nothing()
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text
 
+from services.runtime.leases import owners_table
+
 metadata = MetaData()
 
 agents = Table(
@@ -40,13 +42,7 @@ runs = Table(
     Column("cancel_by", String(64)),
 )
 
-owners = Table(
-    "agents_owners",
-    metadata,
-    Column("owner", String(200), primary_key=True),
-    Column("instance", String(128), nullable=False),
-    Column("beat", BigInteger, nullable=False),
-)
+owners = owners_table("agents", metadata)
 
 run_events = Table(
     "agents_run_events",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.llm.domain import limit_reached
+from services.llm.domain.generation import limit_reached
 
 
 class Gate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -48,6 +49,26 @@ class LlmSettings(PlexusSettings):
         le=3600,
         description="How long that server may say nothing, before the first token or between two, "
         "until it counts as failed.",
+    )
+
+    llm_price_input: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000_000,
+        description="What its requests cost, in millionths of a US dollar for a million tokens: "
+        "2500000 is $2.50.",
+    )
+    llm_price_output: int = Field(
+        0, ge=0, le=1_000_000_000_000, description="What its answers cost, in the same unit."
+    )
+    llm_capabilities: str = Field(
+        "tools,json",
+        description="What it can do besides answering in text, of `tools`, `json`, `vision`, "
+        "`embeddings` and `moderation`, with commas between them.",
+    )
+    llm_providers_file: Path | None = Field(
+        None,
+        description="A JSON file of more providers that all tenants share; see docs/models.md.",
     )
 
     @field_validator("llm_url")

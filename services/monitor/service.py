@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from plexus.monitor.v1.monitor_service_pb2 import ModuleStatus
 
 from services.runtime import clock
+from services.runtime.contract import module_methods
 from services.runtime.shared import REDIS_SERVICE
 
 _QUIET_SECONDS = 15.0
@@ -74,7 +75,8 @@ class HealthWatch:
             await asyncio.gather(*watchers, return_exceptions=True)
 
     async def _follow_one(self, module: str, channel: grpc.aio.Channel) -> None:
-        service = f"plexus.{module}.v1.{module.capitalize()}Service"
+        # Its services are in health together: any of them speaks for it.
+        service = next(iter(module_methods(module))).split("/")[1]
         said: dict[str, int] = {}
 
         async def follow(name: str) -> None:

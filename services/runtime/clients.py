@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from services.runtime.context import CallContext, mesh_principal
 from services.runtime.contract import module_methods
 from services.runtime.credentials import MeshSigner
 from services.runtime.interceptors.policies import ASSERTION_KEY
+from services.runtime.local import LocalChannel, LocalServices
 from services.runtime.resilience import tls as mesh_tls
 from services.runtime.resilience.callee import Bounds, Callee
 from services.runtime.resilience.channel import GuardedChannel
@@ -64,6 +65,9 @@ class Clients:
         mesh: MeshSigner,
         tls: Path | None = None,
         bounds: Bounds | None = None,
+        *,
+        local: LocalServices | None = None,
+        neighbours: Collection[str] = (),
     ) -> None:
         """Prepare channels.
 
@@ -72,6 +76,8 @@ class Clients:
             mesh: Signs for the caller on whose behalf a call is made.
             tls: The folder of certificates; what goes over a network then goes by TLS.
             bounds: How much may be under way to one module.
+            local: What this process serves.
+            neighbours: The modules that are in this process, and are called without a socket.
 
         Raises:
             TlsError: The folder lacks a file.
@@ -79,6 +85,8 @@ class Clients:
         self._targets = targets
         self._mesh = mesh
         self._bounds = bounds or Bounds()
+        self._local = local
+        self._neighbours = neighbours
         self._channels: dict[str, GuardedChannel] = {}
         self._certificates = None if tls is None else mesh_tls.Certificates(tls)
         self._look = time.monotonic() + _LOOK_SECONDS
@@ -98,9 +106,8 @@ class Clients:
     def channel(self, module: str) -> grpc.aio.Channel:
         """The channel to a module."""
         if module not in self._channels:
-            target = self._targets[module]
             self._channels[module] = GuardedChannel(
-                lambda: self._connect(target),
+                lambda: self._to(module),
                 Callee(module, self._bounds),
                 module_methods(module),
                 self._sign,
@@ -114,6 +121,13 @@ class Clients:
         for task in tuple(self._ending):
             task.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _to(self, module: str) -> grpc.aio.Channel:
+        channel = self._connect(self._targets[module])
+        # Spans are made by grpc's interceptors, which see what goes by a socket.
+        if self._local is None or module not in self._neighbours or telemetry.enabled():
+            return channel
+        return LocalChannel(self._local, channel)
 
     def _connect(self, target: str) -> grpc.aio.Channel:
         local = target.startswith("unix:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -115,13 +116,17 @@ def read_methods(files: Iterable[FileDescriptor]) -> dict[str, Method]:
 
 
 def module_methods(module: str) -> dict[str, Method]:
-    """The policies of a module's RPCs, found by the name that runs through the house.
+    """The policies of a module's RPCs: of every service of its package.
 
     Raises:
         ContractError: A policy is missing, or one permission has two roles.
     """
-    name = f"plexus.{module}.v1.{module}_service_pb2"
-    return read_methods([importlib.import_module(name).DESCRIPTOR])
+    package = importlib.import_module(f"plexus.{module}.v1")
+    names = sorted(each.name for each in pkgutil.iter_modules(package.__path__))
+    services = [name for name in names if name.endswith("_service_pb2")]
+    return read_methods(
+        [importlib.import_module(f"{package.__name__}.{name}").DESCRIPTOR for name in services]
+    )
 
 
 def redact(value: message.Message) -> Mapping[str, object]:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jwt
 from plexus.options.v1.options_pb2 import Role
@@ -118,8 +118,10 @@ class TokenVerifier:
 class MeshSigner:
     """Makes and verifies assertions between services of one mesh."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *others: bytes) -> None:
+        """Take the key to sign with, and others that this mesh's services may have signed with."""
         self._key = key
+        self._keys = (key, *others)
         self._made: OrderedDict[Principal, tuple[str, float]] = OrderedDict()
         self._seen: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
 
@@ -153,16 +155,7 @@ class MeshSigner:
         """
         known = self._seen.get(assertion)
         if known is None:
-            try:
-                claims = jwt.decode(
-                    assertion,
-                    self._key,
-                    algorithms=["HS256"],
-                    audience=_MESH_AUDIENCE,
-                    options={"require": ["exp", "sub", "tid", "jti"]},
-                )
-            except (jwt.PyJWTError, UnicodeError, ValueError) as error:
-                raise Unauthenticated(_REFUSED) from error
+            claims = self._claims(assertion)
             principal = Principal(
                 tenant_id=claims["tid"],
                 user_id=claims["sub"],
@@ -175,6 +168,23 @@ class MeshSigner:
         if time.time() >= known[1]:
             raise Unauthenticated(_REFUSED)
         return known[0]
+
+    def _claims(self, assertion: str) -> Mapping[str, Any]:
+        refused: Exception | None = None
+        for key in self._keys:
+            try:
+                claims: Mapping[str, Any] = jwt.decode(
+                    assertion,
+                    key,
+                    algorithms=["HS256"],
+                    audience=_MESH_AUDIENCE,
+                    options={"require": ["exp", "sub", "tid", "jti"]},
+                )
+            except (jwt.PyJWTError, UnicodeError, ValueError) as error:
+                refused = error
+            else:
+                return claims
+        raise Unauthenticated(_REFUSED) from refused
 
 
 def _keep(cache: OrderedDict[_K, _V], key: _K, value: _V) -> None:

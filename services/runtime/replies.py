@@ -32,6 +32,7 @@ from services.runtime.errors import AlreadyExists
 
 _KEPT = 24 * 3600 * clock.SECOND
 _PURGED_AT_ONCE = 1_000
+_KEY = ("tenant_id", "user_id", "method", "idempotency_key")
 
 
 def replies_table(module: str, metadata: MetaData) -> Table:
@@ -105,6 +106,15 @@ class Replies:
                 expire_time=clock.now() + _KEPT,
             )
         )
+
+    async def oldest(self, connection: Connection) -> list[tuple[str, bytes]]:
+        """What the reply that was kept first is sealed as, and the reply, if there is any."""
+        kept = select(self._table).order_by(self._table.c.expire_time).limit(1)
+        row = (await connection.execute(kept)).first()
+        if row is None:
+            return []
+        where = {name: row._mapping[name] for name in _KEY}
+        return [(_about(where), row.sealed_reply)]
 
     async def purge(self, connection: Connection, now: int) -> bool:
         """Delete some expired replies; True where there may be more."""

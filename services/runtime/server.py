@@ -23,6 +23,7 @@ from services.runtime.interceptors.adapter import PolicyInterceptor
 from services.runtime.interceptors.limits import SharedLimits
 from services.runtime.interceptors.policies import ContractPolicies
 from services.runtime.interceptors.telemetry import Telemetry
+from services.runtime.local import LocalServices, Registrar
 from services.runtime.resilience import tls as mesh_tls
 from services.runtime.resilience.shedding import Admission
 from services.runtime.topology import Address, AddressTaken
@@ -38,6 +39,7 @@ _FIRST_CHECK_SECONDS = 0.01
 # While something fails it is looked at more often: callers wait for the round that finds it mended.
 _FAILING_CHECK_SECONDS = 0.25
 _CHECK_DEADLINE = 5.0
+_LONGEST_WAIT_SECONDS = 3600
 # Longer than the gateway takes to notice: its health interval times its threshold.
 NOTICE_SECONDS = 0.75
 Check = Callable[[], Awaitable[None]]
@@ -92,6 +94,7 @@ class Server:
         mesh: MeshSigner,
         admission: Admission | None = None,
         limits: SharedLimits | None = None,
+        local: LocalServices | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -101,12 +104,14 @@ class Server:
             mesh: Verifies other services of the mesh.
             admission: Refuses what is too much.
             limits: Counts what all replicas let pass together.
+            local: Serves the same to modules of this process.
         """
         self.admission = admission or Admission()
         self.port = 0
         policies = ContractPolicies(methods, tokens, mesh, limits)
+        ours = PolicyInterceptor(policies, Telemetry(), self.admission)
         interceptors = [
-            PolicyInterceptor(policies, Telemetry(), self.admission),
+            ours,
             # Inside ours: it knows streams only as generators, and sees verified calls alone.
             *map(_ForContracts, telemetry.server_interceptors()),
         ]
@@ -126,8 +131,14 @@ class Server:
                 # A burst of callers waits its turn; how many there are is bounded at the gateway.
                 ("grpc.server.max_pending_requests", 10_000),
                 ("grpc.server.max_pending_requests_hard_limit", 20_000),
+                # grpc takes in one call in each turn of the loop, and cancels without a word what
+                # waited for half a minute: under load that fell on calls that had time left.
+                ("grpc.server_max_unrequested_time_in_server", _LONGEST_WAIT_SECONDS),
             ),
         )
+        self._local = local or LocalServices(MAX_MESSAGE_BYTES)
+        # Where modules register their servicers; it takes what grpc's server takes.
+        self.registrar: Any = Registrar(self.grpc, self._local, ours.around)
         self._health = health_aio.HealthServicer()
         self._checks: dict[str, Sequence[Check]] = {}
         self._passing: dict[str, bool] = {}
@@ -164,6 +175,7 @@ class Server:
             await self._set(service, good=False)
         await self._health.set(READY_SERVICE, _SERVING)
         await self.grpc.start()
+        self._local.opened.set()
         self.admission.lag.start()
 
     async def watch_health(self) -> None:
@@ -239,6 +251,7 @@ class Server:
         """Let calls under way finish for `grace` seconds, then cut them."""
         self.admission.lag.stop()
         await self.grpc.stop(grace)
+        await self._local.close()
         if self._place is not None:
             os.close(self._place)
             self._place = None

@@ -19,6 +19,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 _MAX_RUN_DIR = 80
 
 
+class UnusableSetting(Exception):
+    """A setting names what cannot be used. The text says why, and holds no secret."""
+
+
 class PlexusSettings(BaseSettings):
     """Reads `PLEXUS_*` from the environment; frozen once read."""
 
@@ -140,6 +144,11 @@ class Settings(PlexusSettings):
         "",
         description="Where this process answers for its health without TLS, such as 0.0.0.0:50050 "
         "for an orchestrator's probes.",
+    )
+    egress_allow: str = Field(
+        "",
+        description="Hosts of the inner network that tenants may have called, with commas between "
+        "them: names, `*.` and the end of names, addresses, or networks such as `10.0.0.0/8`.",
     )
     strict_json: bool = Field(
         True, description="Whether fields that a call does not know are refused in REST bodies."

@@ -1,7 +1,7 @@
-"""`python -m tests.bench [unary streams writes starting growth]`: all of them, or some.
+"""`python -m tests.bench [unary streams …]`: all measurements, or some.
 
-All of them take about ten minutes; the table goes to the terminal and into RESULTS.md. Some go to
-the terminal alone.
+All of them take about twenty minutes; the table goes to the terminal and into RESULTS.md. Some go
+to the terminal alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.bench import results
 from tests.bench.rounds import Report, say
 
-_ALL = ("unary", "streams", "writes", "starting", "growth")
+_ALL = ("unary", "streams", "writes", "starting", "proxies", "paced", "growth")
 
 
 async def _measure(names: tuple[str, ...]) -> Report:

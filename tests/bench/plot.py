@@ -1,4 +1,4 @@
-"""The curves of growth, as a picture in the repository."""
+"""The curves of growth and of gaps, as pictures in the repository."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("growth.svg")
+GAPS = Path(__file__).with_name("gaps.svg")
 
 
 def draw(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
     """One panel a curve's title, one line a call: milliseconds over how many there are."""
-    matplotlib: Any = importlib.import_module("matplotlib")
-    matplotlib.use("svg")
-    # Text stays text, and the same curves give the same file.
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "plexus"})
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    pyplot = _pyplot()
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), constrained_layout=True)
     for (title, calls), axis in zip(curves.items(), axes.flat, strict=True):
         for call, points in calls.items():
@@ -27,3 +24,26 @@ def draw(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
         axis.grid(alpha=0.3)
     axes.flat[0].legend()
     figure.savefig(FILE, metadata={"Date": None})
+
+
+def gaps(curves: dict[str, list[float]]) -> None:
+    """How long readers wait for a token: for each share of the gaps, what it is not above."""
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(7, 4), constrained_layout=True)
+    for name, found in curves.items():
+        shares = [100 * number / len(found) for number in range(len(found))]
+        axis.plot(shares, [each * 1000 for each in found], label=name)
+    axis.set_xlabel("% of the gaps are shorter")
+    axis.set_ylabel("ms before the next token")
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(GAPS, metadata={"Date": None})
+
+
+def _pyplot() -> Any:
+    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib.use("svg")
+    # Text stays text, and the same curves give the same file.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "plexus"})
+    return importlib.import_module("matplotlib.pyplot")

@@ -61,6 +61,8 @@ def write(report: Report, seconds: float) -> None:
         "",
         "![growth](growth.svg)",
         "",
+        "![gaps](gaps.svg)",
+        "",
     ]
     FILE.write_text("\n".join(lines))
 

@@ -34,8 +34,11 @@ def mesh(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mesh]:
     """A running installation of each shape; every test makes users of its own in it."""
-    replicas = {"replicas": "agents:2"} if request.param == "mesh" else {}
-    found = Mesh(tmp_path_factory.mktemp(request.param), request.param, **replicas)
+    # Tenants' providers are servers of the tests here.
+    settings = {"egress_allow": "127.0.0.1"}
+    if request.param == "mesh":
+        settings["replicas"] = "agents:2"
+    found = Mesh(tmp_path_factory.mktemp(request.param), request.param, **settings)
     with asyncio.Runner() as runner:
         runner.run(found.start())
         yield found

@@ -11,8 +11,8 @@ from plexus.agents.v1 import run_pb2
 from plexus.history.v1 import history_service_pb2 as history
 from plexus.history.v1 import session_pb2
 from plexus.identity.v1 import identity_service_pb2 as identity
-from plexus.llm.v1 import llm_service_pb2 as llm
-from plexus.llm.v1 import model_pb2
+from plexus.llm.v1 import generation_pb2 as llm
+from plexus.llm.v1 import llm_service_pb2, model_pb2
 from plexus.monitor.v1 import monitor_service_pb2 as monitor
 from plexus.options.v1.options_pb2 import Role
 
@@ -209,9 +209,12 @@ async def test_cancelling_what_has_ended_changes_nothing(caller: Caller) -> None
 async def test_models_and_agents_are_listed(caller: Caller) -> None:
     await sign_up(caller)
     models = await caller.unary(
-        "llm.v1.LlmService/ListModels", llm.ListModelsRequest(), llm.ListModelsResponse
+        "llm.v1.LlmService/ListModels",
+        llm_service_pb2.ListModelsRequest(),
+        llm_service_pb2.ListModelsResponse,
     )
-    assert [model.name for model in models.models] == ["offline/extractive"]
+    names = [model.name for model in models.models]
+    assert names == ["offline/extractive", "route/default"]
     found = await caller.unary(
         f"{AGENTS}/ListAgents", agents.ListAgentsRequest(), agents.ListAgentsResponse
     )

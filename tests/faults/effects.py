@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from tests.services.llm.scripted_openai import ScriptedOpenAi
 _PROCESS = "/plexus.agents.v1.AgentsService/Process"
 # The gateway takes so many streams on one connection; more connections are more races, too.
 _CHANNELS = 4
+_PAUSE_SECONDS = 0.5
 REFUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
@@ -73,7 +75,17 @@ class Crowd:
         self._metadata = [("authorization", f"Bearer {token}")]
 
     async def ask(self, number: int, key: str, text: str) -> tuple[str, str, tuple[bytes, ...]]:
-        """One call: its text, the reason of its refusal, and every message as it came."""
+        """One call: its text, the reason of its refusal, and every message as it came.
+
+        Where the mesh has too much to do it says so, having done nothing: then it is asked again.
+        """
+        while True:
+            told = await self._ask(number, key, text)
+            if told[1] != "LIMIT_REACHED":
+                return told
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _ask(self, number: int, key: str, text: str) -> tuple[str, str, tuple[bytes, ...]]:
         multi: Any = self._channels[number % _CHANNELS].unary_stream(_PROCESS)
         request = agents.ProcessRequest(input=text, idempotency_key=key)
         messages = []
@@ -109,12 +121,22 @@ async def crowd(mesh: Mesh, token: str) -> AsyncIterator[Crowd]:
         await found.close()
 
 
-async def rush_all(suite: Suite, crowd: Crowd, keys: Sequence[Key], at_once: int) -> None:
-    """Every key, some of them at a time; afterwards each once more, with both of its texts."""
+async def rush_all(
+    suite: Suite, crowd: Crowd, keys: Sequence[Key], at_once: int, seconds: float
+) -> list[Key]:
+    """Every key, some of them at a time; afterwards each once more, with both of its texts.
+
+    Returns those there was time for.
+    """
     left = iter(keys)
+    end = time.monotonic() + seconds
+    done: list[Key] = []
 
     async def worker() -> None:
         for key in left:
+            if time.monotonic() > end:
+                return
+            done.append(key)
             order = [number < key.rivals for number in range(key.callers)]
             suite.chance.shuffle(order)
             await crowd.rush(key, order)
@@ -124,6 +146,7 @@ async def rush_all(suite: Suite, crowd: Crowd, keys: Sequence[Key], at_once: int
             suite.note("key", name=key.name, rivals=key.rivals, told=reasons, won=key.won)
 
     await asyncio.gather(*(worker() for _ in range(at_once)))
+    return done
 
 
 async def findings(

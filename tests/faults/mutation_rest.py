@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -97,6 +98,10 @@ def operations() -> tuple[Operation, ...]:
     return tuple(found)
 
 
+# Within these anything may stand: they are schemas, which their authors make.
+_FREE = re.compile(r"(^|\.)(schema|parameters)(\.|\[|$)")
+
+
 class RestMutator:
     """Makes requests by chance: mostly sound, with something wrong in each."""
 
@@ -132,7 +137,7 @@ class RestMutator:
     def _unknown(self, operation: Operation, body: Json) -> Case:
         """A field more, somewhere in the body, under a name that no contract has."""
         name = self._chance.choice(("unheard_of", "unheardOf", "Input", "__proto__", "tenant_id_"))
-        places = [(path, node) for path, node in _objects(body, "")]
+        places = [(path, node) for path, node in _objects(body, "") if not _FREE.search(path)]
         path, node = self._chance.choice(places)
         node[name] = self._odd()
         whole = f"{path}.{name}" if path else name

@@ -27,7 +27,8 @@ def shown_before_kept() -> None:
                 )
                 live.run = self._after(live, events[-1])
                 live.show(events)
-                await asyncio.sleep(0.05)
+                # Long enough for a watcher to have seen it on a busy machine, too.
+                await asyncio.sleep(0.5)
                 await self._writer.submit(runlog.NewEvents(live.run, events, self._owner))
 
         return append
@@ -121,10 +122,11 @@ def owner_is_not_asked() -> None:
     """A process writes to runs that another took over, and what it finds there it overwrites."""
     store = module("agents.store")
     from services.agents.tables import run_events, runs
+    from services.runtime.db import Connection, upsert
 
-    async def insert_events(connection: Any, batch: Sequence[Any]) -> Any:
+    async def insert_events(connection: Connection, batch: Sequence[Any]) -> Any:
         rows = [store._event(new.run, event) for new in batch for event in new.events]
-        put = store.upsert(connection, run_events).values(rows)
+        put = upsert(connection.dialect.name, run_events).values(rows)
         fresh = {name: put.excluded[name] for name in ("time", "kind", "data")}
         await connection.execute(
             put.on_conflict_do_update(index_elements=["run_id", "sequence"], set_=fresh)

@@ -187,6 +187,21 @@ def page_token_is_believed() -> None:
     replace(api_keys, "page", make)
 
 
+def responses_of_anybody() -> None:
+    """A response is found by its id alone."""
+    store = module("interop.store")
+    from services.interop.tables import responses
+
+    async def get(connection: Any, tenant_id: str, response_id: str) -> Any:
+        query = select(responses).where(responses.c.response_id == response_id)
+        row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise store.NotFound.of("response")
+        return store._kept(row)
+
+    replace(store, "get", lambda _: get)
+
+
 DEFECTS: dict[str, Plant] = {
     each.__name__: each
     for each in (
@@ -200,5 +215,6 @@ DEFECTS: dict[str, Plant] = {
         live_runs_of_anybody,
         header_is_believed,
         page_token_is_believed,
+        responses_of_anybody,
     )
 }

@@ -1,7 +1,9 @@
 """What every suite of faults shares: its seed, its size, and the history it leaves when it fails.
 
 `FAULTS_SEED=7` repeats a run, `FAULTS=full` takes the sizes of a release, and `FAULTS_HISTORY`
-names the folder for the histories of failed suites instead of one among the temporary files.
+names the folder for the histories of failed suites instead of one among the temporary files. What
+would take hours on a small machine ends in the full form when its time is over, and says how far it
+came: `FAULTS_PATIENCE=20` gives it twenty times as long.
 """
 
 from __future__ import annotations
@@ -21,12 +23,19 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 FULL = os.environ.get("FAULTS") == "full"
+_PATIENCE = float(os.environ.get("FAULTS_PATIENCE") or 1)
+_ATTEMPTS = 3
 _FOLDER = Path(os.environ.get("FAULTS_HISTORY") or Path(tempfile.gettempdir()) / "plexus-faults")
 
 
 def sized(short: T, full: T) -> T:
     """The size for this run."""
     return full if FULL else short
+
+
+def at_most(seconds: float) -> float:
+    """So many seconds for what has no end of its own, or more for who has patience."""
+    return seconds * _PATIENCE
 
 
 class Suite:
@@ -87,6 +96,22 @@ def running(name: str) -> Iterator[Suite]:
         raise
     suite.close()
     history.unlink()
+
+
+async def until_shown(attempt: Callable[[int], Awaitable[object]]) -> None:
+    """Let planted defects show: a fault may strike when nothing is under way that they could harm.
+
+    Args:
+        attempt: Tries once, and says what did not show, if anything.
+
+    Raises:
+        AssertionError: Something did not show, as often as it was tried.
+    """
+    for number in range(_ATTEMPTS):
+        unseen = await attempt(number)
+        if not unseen:
+            return
+    raise AssertionError(f"did not show in {_ATTEMPTS} attempts: {unseen}")
 
 
 async def each(work: Iterable[T], do: Callable[[T], Awaitable[None]], workers: int = 16) -> None:

@@ -9,6 +9,8 @@ A new RPC that has neither fails the suite until it is added here.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -26,6 +28,9 @@ WORD = "kanarie"
 # A word by which the scripted model is asked to take its time.
 SLOWLY = "slowly"
 _MANY = 100_000
+# Of a BudgetSubject.
+_AGENT = 3
+_numbers = itertools.count()
 
 
 class Tenant:
@@ -34,17 +39,21 @@ class Tenant:
     Attributes:
         canary: A text that stands in whatever they write.
         known: What they were told, by the field's name: ids, page tokens, etags.
+        tokens: Page tokens by the RPC that gave them.
         called: The RPCs that succeeded.
     """
 
-    def __init__(self, mouth: Mouth, name: str, secret: str) -> None:
+    def __init__(self, mouth: Mouth, name: str, secret: str, model_url: str = "") -> None:
         self.mouth = mouth
         self.name = name
         self.canary = f"{WORD}{secret}"
         self.email = f"{self.canary}@example.com"
         self.token = ""
         self.refresh_token = ""
+        # A model server that they may call.
+        self.model_url = model_url
         self.known: dict[str, list[str]] = defaultdict(list)
+        self.tokens: dict[str, list[str]] = defaultdict(list)
         self.called: set[str] = set()
 
     @property
@@ -59,7 +68,7 @@ class Tenant:
         self.learn(user)
         self.token, self.refresh_token = tokens.access_token, tokens.refresh_token
 
-    async def call(self, name: str, *, way: str = "grpc", **values: Any) -> list[Any]:
+    async def call(self, name: str, /, *, way: str = "grpc", **values: Any) -> list[Any]:
         """All replies to a call that must succeed."""
         rpc = by_name(name)
         request = valid(rpc.request, values)
@@ -68,6 +77,8 @@ class Tenant:
         replies = [parse(rpc.reply, data) for data in answer.messages]
         for each in replies:
             self.learn(each)
+            if token := getattr(each, "next_page_token", ""):
+                self.tokens[name].append(token)
         self.called.add(name)
         return replies
 
@@ -84,7 +95,17 @@ class Tenant:
             for field in rpc.request.fields
             if field.name.endswith("_id") and needs(field) and self.known[field.name]
         }
-        return valid(rpc.request, {**mine, **values})
+        key = str(values.get("idempotency_key", ""))
+        return valid(rpc.request, {**_fresh(rpc, key), **mine, **values})
+
+
+def _fresh(rpc: Rpc, key: str) -> dict[str, Any]:
+    """What only one can have, for each call anew but for those that repeat one."""
+    fields = rpc.request.fields_by_name
+    name = f"k-{key}".replace("_", "-")[:40] if key else f"n{next(_numbers)}"
+    if "subject_id" in fields:
+        return {"subject": _AGENT, "subject_id": name}
+    return {"name": name} if "name" in fields else {}
 
 
 def texts(message: Message) -> Iterator[tuple[FieldDescriptor, str]]:
@@ -151,6 +172,91 @@ async def models(tenant: Tenant) -> None:
     await tenant.call("Generate", messages=[asked])
 
 
+async def providers(tenant: Tenant) -> None:
+    """Providers, of which one is gone, and what their models gave.
+
+    There is one more than is ever changed, so that models answer whatever becomes of the others.
+    """
+    for number in range(3):
+        (made,) = await tenant.call(
+            "CreateProvider", name=f"{tenant.canary}-{number}", spec=_spec(tenant)
+        )
+    await tenant.call("UpdateProvider", provider_id=made.provider.provider_id, enabled=False)
+    await tenant.call("DeleteProvider", provider_id=tenant.known["provider_id"].pop())
+    await tenant.call("Embed", texts=[tenant.canary])
+    await tenant.call("CreateEmbedding", data=_body(model="", input=tenant.canary))
+    said = [{"role": "user", "content": f"{tenant.canary} asks"}]
+    await tenant.call("CreateChatCompletion", data=_body(messages=said))
+    await tenant.call("UseCapability")
+
+
+def _spec(tenant: Tenant) -> Message:
+    nested = by_name("CreateProvider").request.fields_by_name["spec"].message_type
+    assert nested is not None
+    listed = nested.fields_by_name["models"].message_type
+    assert listed is not None
+    embeddings = 4
+    model = valid(listed, {"name": "vectors", "capabilities": [embeddings]})
+    return valid(
+        nested, {"base_url": tenant.model_url, "api_key": tenant.canary, "models": [model]}
+    )
+
+
+def _body(**values: Any) -> bytes:
+    return json.dumps(values).encode()
+
+
+async def responses(tenant: Tenant) -> None:
+    """What models and agents answered, by the other protocol's names.
+
+    Of a model's one goes on from another, one was cancelled on its way, and one is gone.
+    """
+    first = await response(tenant)
+    await response(tenant, previous_response_id=first)
+    await tenant.call("CancelResponse", response_id=await slow_response(tenant))
+    await tenant.call("ListResponseInputItems", response_id=first)
+    await tenant.call("DeleteResponse", response_id=await response(tenant))
+    tenant.known["response_id"].pop()
+    tenant.known["response_id"] += [f"resp_{each}" for each in tenant.known["run_id"]]
+
+
+async def response(tenant: Tenant, said: str = "asks", **values: Any) -> str:
+    """A response of a model, by its id."""
+    body = _body(input=f"{tenant.canary} {said}", **values)
+    (whole,) = await tenant.call("CreateResponse", data=body)
+    found = str(json.loads(whole.data)["id"])
+    tenant.known["response_id"].append(found)
+    return found
+
+
+async def slow_response(tenant: Tenant) -> str:
+    """A response that is under way, by its id."""
+    return await response(tenant, SLOWLY, background=True)
+
+
+async def routes(tenant: Tenant) -> None:
+    """Routes, of which one is gone."""
+    candidates = by_name("CreateRoute").request.fields_by_name["spec"].message_type
+    assert candidates is not None
+    listed = candidates.fields_by_name["candidates"].message_type
+    assert listed is not None
+    spec = valid(candidates, {"candidates": [valid(listed, {"model": "offline/extractive"})]})
+    for number in range(2):
+        (made,) = await tenant.call("CreateRoute", name=f"{tenant.canary}-{number}", spec=spec)
+    await tenant.call("UpdateRoute", route_id=made.route.route_id, spec=spec)
+    await tenant.call("DeleteRoute", route_id=tenant.known["route_id"].pop())
+
+
+async def budgets(tenant: Tenant) -> None:
+    """Budgets of agents that there need not be, of which one is gone."""
+    for number in range(2):
+        (made,) = await tenant.call(
+            "CreateBudget", subject=_AGENT, subject_id=f"{tenant.canary}-{number}"
+        )
+    await tenant.call("UpdateBudget", budget_id=made.budget.budget_id)
+    await tenant.call("DeleteBudget", budget_id=tenant.known["budget_id"].pop())
+
+
 Recipe = Callable[[Tenant], Awaitable[None]]
 # In the order in which they are followed: by the resource's id, or a name where it has none.
 RECIPES: dict[str, Recipe] = {
@@ -160,6 +266,12 @@ RECIPES: dict[str, Recipe] = {
     "session_id": sessions,
     "api_key_id": api_keys,
     "generation": models,
+    "provider_id": providers,
+    "response_id": responses,
+    "route_id": routes,
+    "budget_id": budgets,
+    # Whose budget it is.
+    "subject_id": budgets,
 }
 
 
@@ -197,7 +309,7 @@ async def slow_run(tenant: Tenant) -> str:
 async def settle(tenant: Tenant) -> None:
     """Follow every recipe, then turn every page so that its token is known."""
     await tenant.join()
-    for recipe in RECIPES.values():
+    for recipe in dict.fromkeys(RECIPES.values()):
         await recipe(tenant)
     for rpc in rpcs():
         if "page_token" in rpc.request.fields_by_name:

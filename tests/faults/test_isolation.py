@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.faults.tenants import (
     SLOWLY,
     Tenant,
     settle,
+    slow_response,
     slow_run,
     unwritten,
     without_recipe,
@@ -38,6 +40,10 @@ from tests.services.llm.scripted_openai import Answer, ScriptedOpenAi
 _ATTACKERS = sized(1, 3)
 _PER_FIELD = sized(4, 1000)
 _BY_FIELD, _BY_HEADER = 300, 120
+# What tells of the installation, or in numbers alone.
+_OF_NOBODY = ("WatchHealth", "ListUsage")
+_RUN_VERBS = ("Watch", "Get", "Cancel")
+_RESPONSE_VERBS = ("Get", "Cancel", "Delete")
 
 
 @asynccontextmanager
@@ -60,13 +66,16 @@ async def echoing_model() -> AsyncIterator[ScriptedOpenAi]:
 
 
 async def siege(
-    suite: Suite, mesh: FaultyMesh, wanted: Callable[[Attack], bool] | None = None
+    suite: Suite,
+    mesh: FaultyMesh,
+    model_url: str,
+    wanted: Callable[[Attack], bool] | None = None,
 ) -> tuple[list[Leak], int]:
     """Everything that others try with what one tenant has: the leaks, how much was tried."""
     mouth = mesh.mouth()
     names = ["victim", *(f"attacker{n}" for n in range(_ATTACKERS))]
     victim, *others = (
-        Tenant(mouth, name, f"{suite.chance.getrandbits(64):016x}") for name in names
+        Tenant(mouth, name, f"{suite.chance.getrandbits(64):016x}", model_url) for name in names
     )
     for tenant in (victim, *others):
         await settle(tenant)
@@ -79,7 +88,12 @@ async def siege(
         before = canaries.rows
         assert all(_marked(canaries, row) for rows in before.values() for row in rows)
         force = Attacker(suite, attacker, victim, canaries)
-        fields = list(by_field(suite, attacker, victim, _PER_FIELD))
+        fields = [
+            attack
+            for attack in by_field(suite, attacker, victim, _PER_FIELD)
+            # From the fifth attempt on an e-mail waits, be it known or not: one of them is enough.
+            if attacker is others[0] or attack.rpc.name != "AuthenticateUser"
+        ]
         headers = list(by_header(attacker, victim))
         some = [*suite.some(fields, _BY_FIELD), *suite.some(headers, _BY_HEADER)]
         await each(filter(wanted, [*fields, *headers]) if wanted else some, force.attack)
@@ -97,17 +111,23 @@ def _marked(canaries: Canaries, row: dict[str, object]) -> bool:
 
 
 async def _live(suite: Suite, mesh: FaultyMesh, victim: Tenant, attacker: Tenant) -> list[Leak]:
-    """What can be had of a run while it is under way; and does the attacker's own stay its own."""
+    """What can be had of what is under way; and does the attacker's own stay its own."""
     mine = await slow_run(attacker)
     run_id = await slow_run(victim)
+    response_id = await slow_response(victim)
     canaries = Canaries(mesh, victim)
     force = Attacker(suite, attacker, victim, canaries)
-    for name in ("WatchRun", "GetRun", "CancelRun"):
+    for name, field, named, absent in (
+        *((f"{verb}Run", "run_id", run_id, "run_" + "0" * 26) for verb in _RUN_VERBS),
+        *(
+            (f"{verb}Response", "response_id", response_id, "resp_rsp_" + "0" * 26)
+            for verb in _RESPONSE_VERBS
+        ),
+    ):
         rpc = by_name(name)
-        absent = "run_00000000000000000000000000"
         for way in WAYS:
-            pair = [valid(rpc.request, {"run_id": each}) for each in (run_id, absent)]
-            await force.attack(Attack(rpc, way, "live run_id", pair[0], run_id, pair[1], absent))
+            pair = [valid(rpc.request, {field: each}) for each in (named, absent)]
+            await force.attack(Attack(rpc, way, f"live {field}", pair[0], named, pair[1], absent))
     watched = by_name("WatchRun")
     own = valid(watched.request, {"run_id": mine})
     answer = await attacker.mouth.call("grpc", watched, own, attacker.headers, most=10)
@@ -119,13 +139,15 @@ async def _live(suite: Suite, mesh: FaultyMesh, victim: Tenant, attacker: Tenant
     for tenant, own_id in ((victim, run_id), (attacker, mine)):
         (cancelled,) = await tenant.call("CancelRun", run_id=own_id)
         assert cancelled.run.run_id == own_id
+    (whole,) = await victim.call("CancelResponse", response_id=response_id)
+    assert json.loads(whole.data)["id"] == response_id
     return force.leaks
 
 
 async def _control(victim: Tenant) -> None:
     """A check that finds nothing may be one that can find nothing: the victim sees its own."""
     for rpc in rpcs():
-        if rpc.writes or rpc.internal or "plexus.monitor" in rpc.path or "llm" in rpc.path:
+        if rpc.writes or rpc.internal or rpc.name in _OF_NOBODY or "interop" in rpc.path:
             continue
         answer = await victim.mouth.call("grpc", rpc, victim.own(rpc), victim.headers, most=3)
         assert answer.ok, (rpc.name, answer)
@@ -147,9 +169,9 @@ def test_an_id_without_a_recipe_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_nothing_of_another_tenant_is_seen(tmp_path: Path) -> None:
     with running("isolation") as suite:
         async with echoing_model() as model:
-            settings = {"llm_url": model.url, "llm_model": "scripted"}
+            settings = {"llm_url": model.url, "llm_model": "scripted", "egress_allow": "127.0.0.1"}
             async with up(tmp_path / "data", **settings) as mesh:
-                leaks, tried = await siege(suite, mesh)
+                leaks, tried = await siege(suite, mesh, model.url)
         assert not leaks, "\n".join(map(str, leaks[:40]))
         # Fewer would mean that what there is to try was not found.
         assert tried > 200
@@ -173,12 +195,15 @@ _SHOWN: dict[str, Callable[[Leak], bool]] = {
         leak.rpc == "ListAuditEntries" and leak.what.startswith("header")
     ),
     "page_token_is_believed": lambda leak: leak.rpc == "ListApiKeys" and leak.what == "page_token",
+    "responses_of_anybody": lambda leak: (
+        leak.rpc == "ListResponseInputItems" and leak.kind == "canary"
+    ),
 }
 
 
 _WHERE = {
     *("GetSession", "GetRun", "ListSessions", "GetAgent", "DeleteApiKey", "Process"),
-    *("ListMessages", "ListApiKeys"),
+    *("ListMessages", "ListApiKeys", "ListResponseInputItems"),
 }
 
 
@@ -192,8 +217,8 @@ def _may_show(attack: Attack) -> bool:
 async def test_every_planted_leak_is_found(tmp_path: Path) -> None:
     with running("isolation-planted") as suite:
         async with echoing_model() as model:
-            settings = {"llm_url": model.url, "llm_model": "scripted"}
+            settings = {"llm_url": model.url, "llm_model": "scripted", "egress_allow": "127.0.0.1"}
             async with up(tmp_path / "data", *_SHOWN, **settings) as mesh:
-                leaks, _ = await siege(suite, mesh, _may_show)
+                leaks, _ = await siege(suite, mesh, model.url, _may_show)
         unseen = [name for name, shows in _SHOWN.items() if not any(map(shows, leaks))]
         assert not unseen, (unseen, sorted({(leak.kind, leak.rpc, leak.what) for leak in leaks}))

@@ -11,8 +11,9 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tests.e2e.callers import Caller
 from tests.faults.load import Load, load
 from tests.faults.processes import Installation, installed
 from tests.faults.stored import Stored, asked_twice, judge
-from tests.faults.suite import FULL, Suite, running, sized
+from tests.faults.suite import FULL, Suite, running, sized, until_shown
 from tests.faults.told import NOT_NOW, Findings, spread
 from tests.services.llm.scripted_openai import ScriptedOpenAi, good
 
@@ -40,7 +41,8 @@ _NOTICE_SECONDS = 1.0
 _TWO_OF_EACH = "identity-monitor:2,llm:2,history:2,agents:2"
 _REPLICAS = sized("history:2,agents:2", _TWO_OF_EACH)
 _WORKING = "agents"
-_KINDS: tuple[tuple[str, Callable[[], object], type], ...] = (
+_Kind = tuple[str, Callable[[], object], type]
+_KINDS: tuple[_Kind, ...] = (
     (
         "identity.v1.IdentityService/GetProfile",
         identity.GetProfileRequest,
@@ -62,6 +64,7 @@ class Calls:
 
     work: Load
     found: Findings
+    kinds: Sequence[_Kind] = _KINDS
     made: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -72,7 +75,7 @@ class Calls:
         turn = number
         while not self.stopping:
             over: Caller = self.work.rest if turn % 2 else self.work.grpc
-            await self.one(over, *_KINDS[turn // 2 % len(_KINDS)], over_rest=bool(turn % 2))
+            await self.one(over, *self.kinds[turn // 2 % len(self.kinds)], over_rest=bool(turn % 2))
             turn += 1
             await asyncio.sleep(wait)
 
@@ -140,13 +143,15 @@ async def trial(suite: Suite, folder: Path, *defects: str) -> tuple[Findings, Ca
         settings = {"replicas": _REPLICAS, "llm_url": model.url, "llm_model": "scripted"}
         async with installed(folder, *defects, **settings) as mesh:
             async with load(mesh, found, clients=STREAMS, limit=1_000_000) as work:
-                calls = Calls(work, found)
+                # A planted defect shows where runs are carried, in the moment until the gateway
+                # has noticed: all that is called then goes there.
+                calls = Calls(work, found, _KINDS[-1:] if defects else _KINDS)
+                wait = 0.0 if defects else 0.02
                 callers = [
-                    asyncio.create_task(calls.caller(number, 0.02)) for number in range(CALLERS)
+                    asyncio.create_task(calls.caller(number, wait)) for number in range(CALLERS)
                 ]
                 await streaming(work)
                 names = chosen(mesh, suite)
-                # A planted defect shows where runs are carried.
                 some = [name for name in names if not defects or _WORKING in name]
                 took = await roll(mesh, calls, suite, some, 0 if defects else CALLS)
                 calls.stopping = True
@@ -180,9 +185,12 @@ async def test_no_call_fails_and_every_stream_ends_whole(tmp_path: Path) -> None
 _SHOWN = {"ends_at_once": {"cut"}, "edge_does_not_repeat": {"failed call"}}
 
 
+async def _unseen(suite: Suite, folder: Path, attempt: int) -> list[str]:
+    found, _ = await trial(suite, folder / str(attempt), *_SHOWN)
+    return [name for name, kinds in _SHOWN.items() if not found.kinds.keys() & kinds]
+
+
 @pytest.mark.timeout(300)
 async def test_every_planted_defect_shows(tmp_path: Path) -> None:
     with running("rolling-restart-planted") as suite:
-        found, _ = await trial(suite, tmp_path / "data", *_SHOWN)
-        unseen = [name for name, kinds in _SHOWN.items() if not found.kinds.keys() & kinds]
-        assert not unseen, (unseen, found.kinds)
+        await until_shown(partial(_unseen, suite, tmp_path))

@@ -17,7 +17,7 @@ from tests.faults.wire import Raw, rest, web
 
 # Names headers that end at the next hop: the gateway takes the credential away.
 HOP_BY_HOP = ("connection", "authorization, x-plexus-assertion")
-_REFUSED = re.compile(r"%(2f|5c|00)|#", re.IGNORECASE)
+_REFUSED = re.compile(r"%00|#", re.IGNORECASE)
 _UNRESERVED = re.compile(r"%([0-9a-fA-F]{2})")
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]")
 _VARIABLE = re.compile(r"\{[^}]*\}")
@@ -67,8 +67,7 @@ def _rest(verb: str, path: str) -> Lead:
         for binding in rpc.bindings:
             if binding.verb.upper() != verb:
                 continue
-            parts = (re.escape(part) for part in _VARIABLE.split(binding.path))
-            if not re.fullmatch("[^/]+".join(parts), path):
+            if not re.fullmatch(_pattern(binding.path), path):
                 continue
             variables = len(_VARIABLE.findall(binding.path))
             # A colon in a path's last part begins a verb, which this template has not.
@@ -77,6 +76,13 @@ def _rest(verb: str, path: str) -> Lead:
             if best is None or (variables, dead) < (best[0], best[2]):
                 best = (variables, rpc, dead)
     return Lead(best[1], best[2]) if best else Lead()
+
+
+def _pattern(template: str) -> str:
+    """What a path template matches: a variable is one part of a path, or all that is left."""
+    fixed = [re.escape(part) for part in _VARIABLE.split(template)]
+    variables = [".+" if "**" in each else "[^/]+" for each in _VARIABLE.findall(template)]
+    return "".join(a + b for a, b in zip(fixed, [*variables, ""], strict=True))
 
 
 def _clean(path: str) -> str:

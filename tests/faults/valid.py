@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,8 @@ _DAY = 86_400
 # A string of each form that protovalidate knows, and something for an address nobody has.
 _FORMS = {
     "email": "nobody@example.com",
-    "uri": "https://example.com/",
+    # Written out, since no name is resolved here, and nothing is sent there.
+    "uri": "https://1.1.1.1/",
     "uri_ref": "/",
     "uuid": "00000000-0000-4000-8000-000000000000",
     "hostname": "example.com",
@@ -79,6 +81,7 @@ def needs(field: FieldDescriptor) -> bool:
         return bool(int(rules.get("repeated", {}).get("min_items", 0)))
     kind = _kind(rules)
     text = int(kind.get("min_len", kind.get("len", 0))) > 0 or any(kind.get(f) for f in _FORMS)
+    text = text or not re.search(str(kind.get("pattern", "")), "")
     number = any(float(kind.get(bound, 0)) > 0 for bound in ("gte", "gt")) if _number(kind) else 0
     return bool(text or number or 0 in kind.get("not_in", ()) or "in" in kind or "const" in kind)
 
@@ -132,7 +135,9 @@ def _text(field: FieldDescriptor, kind: Mapping[str, Any]) -> str:
             return text
     text = f"{kind.get('prefix', '')}{field.name[:3]}_absent{kind.get('suffix', '')}"
     least = int(kind.get("min_len", kind.get("len", 0)))
-    return text.ljust(least, "x")[: int(kind.get("max_len", kind.get("len", 1 << 20)))]
+    text = text.ljust(least, "x")[: int(kind.get("max_len", kind.get("len", 1 << 20)))]
+    likely = (text, text.replace("_", "-"), "1", "")
+    return next((each for each in likely if re.search(str(kind.get("pattern", "")), each)), text)
 
 
 def _kind(rules: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ WAYS = ("grpc", "rest", "web", "direct")
 _DETAILS = error_details_pb2.ErrorInfo
 _STATUS_KEY = "grpc-status-details-bin"
 _OK, _UNKNOWN = 0, 2
+_OF_HTTP = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 503: 14, 504: 4}
 Headers = Sequence[tuple[str, str]]
 
 
@@ -81,7 +82,7 @@ def rest(rpc: Rpc, message: Message, binding: Binding | None = None) -> Raw:
     """A call as REST has it."""
     binding = binding or rpc.bindings[0]
     data = as_json(message)
-    path = binding.path
+    path = binding.template
     for name in binding.path_fields:
         path = path.replace("{" + name + "}", quote(str(data.pop(name, "")), safe=""))
     if not binding.body:
@@ -192,8 +193,20 @@ def _rest_error(reply: http1.Reply) -> Answer:
     try:
         status = json_format.Parse(reply.body, status_pb2.Status())
     except (json_format.ParseError, UnicodeDecodeError):
-        return Answer(-1, message=reply.body[:300].decode("latin-1"))
+        return _foreign_error(reply)
     return _of_status(status)
+
+
+def _foreign_error(reply: http1.Reply) -> Answer:
+    """An error as OpenAI's protocol has it: the status says what gRPC's code would."""
+    text = reply.body[:300].decode("latin-1")
+    try:
+        error = json.loads(reply.body)["error"]
+        reason, message = str(error["code"]).upper(), str(error["message"])
+    except (ValueError, LookupError, TypeError):
+        return Answer(-1, message=text)
+    code = 12 if reason == "UNKNOWN_METHOD" else _OF_HTTP.get(reply.status, 2)
+    return Answer(code, reason, message, str(error.get("param") or ""))
 
 
 def _web_answer(reply: http1.Reply, kind: str) -> Answer:

@@ -20,13 +20,15 @@ from tests.faults.wire import Answer, Mouth
 PASSWORD = "a long password"
 # One caller asks more here than a limit would let anybody: what is looked at are other refusals.
 _UNLIMITED = {f"rate_{kind}": "100000" for kind in ("read", "write", "generate", "login")}
+# The full forms take longer than a token is good for.
+_LASTING = {"access_token_seconds": "86400"}
 
 
 class FaultyMesh(Mesh):
     """`plexus up`, started by way of the module that plants defects."""
 
     def __init__(self, data_dir: Path, *defects: str, **settings: str) -> None:
-        super().__init__(data_dir, **{**_UNLIMITED, **settings})
+        super().__init__(data_dir, **{**_UNLIMITED, **_LASTING, **settings})
         self._defects = defects
 
     async def spawn(self) -> asyncio.subprocess.Process:

@@ -191,11 +191,20 @@ async def test_malformed_json_is_400_and_says_where(edge: Edge, body: str) -> No
         assert (await refused(response, 400, 3, "INVALID_REQUEST"))["detail"]
 
 
-@pytest.mark.parametrize("path", ["/v1/agents?bogus=1", "/v1/agents?page_size=x", "/v1/a%2fb"])
+@pytest.mark.parametrize("path", ["/v1/agents?bogus=1", "/v1/agents?page_size=x"])
 async def test_an_unreadable_address_is_400(edge: Edge, path: str) -> None:
     url = URL(edge.url + path, encoded=True)
     async with edge.http.get(url, headers=edge.bearer()) as response:
         await refused(response, 400, 3, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1%2fagents", "/v1/agents%2Fprocess", "/v1/a%2fb", "/v1/%2e%2e"]
+)
+async def test_an_encoded_slash_is_no_slash(edge: Edge, path: str) -> None:
+    url = URL(edge.url + path, encoded=True)
+    async with edge.http.get(url, headers=edge.bearer()) as response:
+        await refused(response, 404, 12, "UNKNOWN_METHOD")
 
 
 async def test_headers_out_of_bounds(edge: Edge) -> None:

@@ -88,7 +88,7 @@ class Accounts:
             user = await _user(connection, principal, lock=True)
             if update_is_done(user, display_name, etag) or display_name is None:
                 return user
-            await store.users.rename(connection, user, display_name)
+            renamed = await store.users.rename(connection, user, display_name)
             await record(
                 connection,
                 Action.USER_UPDATE,
@@ -96,7 +96,7 @@ class Accounts:
                 subject_id=user.user_id,
                 actor=principal.actor_id,
             )
-            return await _user(connection, principal)
+            return renamed
 
     async def _refuse_early(self) -> None:
         """Hash no password for those who will not get in anyway."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -83,6 +83,7 @@ class SigningKeys:
         now = clock.now()
         async with self._database.read(()) as connection:
             keys = await store.signing_keys.every(connection)
+        await self._seal_again(keys)
         if not self._due(keys, now) and not _retirable(keys, now):
             return
         try:
@@ -91,6 +92,15 @@ class SigningKeys:
         except GenerationTaken:
             # Another process was first, and did the same.
             _logger.info("signing_key_made_elsewhere")
+
+    async def _seal_again(self, keys: Sequence[SigningKey]) -> None:
+        """Seal what another master key sealed with the first one."""
+        for key in keys:
+            old = key.sealed_private_key
+            new = self._master_key.sealed_again(old, about(key.kid)) if old else None
+            if new is not None:
+                async with self._database.transaction(()) as connection:
+                    await store.signing_keys.seal_again(connection, key.kid, old, new)
 
     async def check(self) -> None:
         """Whether the master key opens the key that signs.
@@ -127,7 +137,7 @@ class SigningKeys:
             kid=kid,
             generation=generation,
             public_key=_base64url(private.public_key().public_bytes_raw()),
-            sealed_private_key=self._master_key.seal(private.private_bytes_raw(), _about(kid)),
+            sealed_private_key=self._master_key.seal(private.private_bytes_raw(), about(kid)),
             sign_from=sign_from,
             publish_until=sign_from,
         )
@@ -140,7 +150,7 @@ class SigningKeys:
 
     def _private(self, key: SigningKey) -> Ed25519PrivateKey:
         if self._opened is None or self._opened[0] != key.kid:
-            seed = self._master_key.open(key.sealed_private_key, _about(key.kid))
+            seed = self._master_key.open(key.sealed_private_key, about(key.kid))
             self._opened = (key.kid, Ed25519PrivateKey.from_private_bytes(seed))
         return self._opened[1]
 
@@ -176,7 +186,8 @@ def _retirable(keys: list[SigningKey], now: int) -> bool:
     )
 
 
-def _about(kid: str) -> str:
+def about(kid: str) -> str:
+    """What a key is sealed as."""
     return f"identity/signing-key/{kid}"
 
 

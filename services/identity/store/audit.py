@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sqlalchemy import insert, select, tuple_
 
 from services.identity.domain import AuditEntry
 from services.identity.tables import audit_entries
 from services.runtime.db import Connection
 
+_ADD = insert(audit_entries)
+
 
 async def add(connection: Connection, entry: AuditEntry) -> None:
     """Write an entry."""
-    await connection.execute(
-        insert(audit_entries).values(
-            audit_entry_id=entry.audit_entry_id,
-            tenant_id=entry.tenant_id,
-            time=entry.time,
-            action=entry.action,
-            actor_id=entry.actor_id,
-            subject_id=entry.subject_id,
-            request_id=entry.request_id,
-        )
-    )
+    await connection.execute(_ADD, asdict(entry))
 
 
 async def page(
@@ -37,15 +31,4 @@ async def page(
             size
         )
     )
-    return [
-        AuditEntry(
-            audit_entry_id=row.audit_entry_id,
-            tenant_id=row.tenant_id,
-            time=row.time,
-            action=row.action,
-            actor_id=row.actor_id,
-            subject_id=row.subject_id,
-            request_id=row.request_id,
-        )
-        for row in found
-    ]
+    return [AuditEntry(**row._mapping) for row in found]

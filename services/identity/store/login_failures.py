@@ -32,7 +32,7 @@ async def get(connection: Connection, email_key: str, now: int) -> LoginFailures
 
 async def add(connection: Connection, email_key: str, now: int) -> None:
     """Count a failure and set how long the e-mail has to wait."""
-    new = upsert(connection, login_failures).values(
+    new = upsert(connection.dialect.name, login_failures).values(
         email_key=email_key, failures=1, last_time=now, blocked_until=0, expire_time=0
     )
     counted = await connection.execute(

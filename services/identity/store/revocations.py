@@ -19,7 +19,7 @@ async def add(connection: Connection, revocation: Revocation) -> None:
     """Revoke a credential; one that is revoked stays as it is."""
     number = await next_number(connection, _COUNTER)
     await connection.execute(
-        upsert(connection, revocations)
+        upsert(connection.dialect.name, revocations)
         .values(
             credential_id=revocation.credential_id,
             sequence=number,

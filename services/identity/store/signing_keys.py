@@ -53,6 +53,15 @@ async def add(connection: Connection, key: SigningKey) -> None:
         raise GenerationTaken from error
 
 
+async def seal_again(connection: Connection, kid: str, old: bytes, new: bytes) -> None:
+    """Put another seal on the same key, unless it changed meanwhile."""
+    await connection.execute(
+        update(signing_keys)
+        .where(signing_keys.c.kid == kid, signing_keys.c.sealed_private_key == old)
+        .values(sealed_private_key=new)
+    )
+
+
 async def publish_until(connection: Connection, kid: str, time: int) -> None:
     """Keep a key published until `time` at least."""
     await connection.execute(

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from services.identity.domain import Account, EmailTaken, User
 from services.identity.store.shared import next_number, roles_from_text, roles_to_text
 from services.identity.tables import tenants, users
 from services.runtime.db import Connection
+
+# Made once: SQLAlchemy takes longer to build these than the database to carry them out.
+_ONE = select(users).where(
+    users.c.tenant_id == bindparam("tenant"), users.c.user_id == bindparam("user")
+)
+_ONE_LOCKED = _ONE.with_for_update()
+_RENAME = (
+    update(users)
+    .where(users.c.tenant_id == bindparam("tenant"), users.c.user_id == bindparam("user"))
+    .values(display_name=bindparam("name"), version=users.c.version + 1)
+    .returning(users)
+)
 
 
 async def is_first(connection: Connection) -> bool:
@@ -63,19 +75,15 @@ async def get(
     connection: Connection, tenant_id: str, user_id: str, *, lock: bool = False
 ) -> User | None:
     """A tenant's user; locked, it stays as it is until the transaction ends."""
-    query = select(users).where(users.c.tenant_id == tenant_id, users.c.user_id == user_id)
-    found = await connection.execute(query.with_for_update() if lock else query)
-    row = found.first()
+    query = _ONE_LOCKED if lock else _ONE
+    row = (await connection.execute(query, {"tenant": tenant_id, "user": user_id})).first()
     return None if row is None else _user(row)
 
 
-async def rename(connection: Connection, user: User, display_name: str) -> None:
-    """Change what others see of a user."""
-    await connection.execute(
-        update(users)
-        .where(users.c.tenant_id == user.tenant_id, users.c.user_id == user.user_id)
-        .values(display_name=display_name, version=users.c.version + 1)
-    )
+async def rename(connection: Connection, user: User, display_name: str) -> User:
+    """Change what others see of a user; gives the user as it is then."""
+    values = {"tenant": user.tenant_id, "user": user.user_id, "name": display_name}
+    return _user((await connection.execute(_RENAME, values)).one())
 
 
 async def replace_hash(connection: Connection, account: Account, password_hash: str) -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.llm.domain import Message, Role
+from services.llm.domain.generation import Message, Origin, Role
+from services.llm.providers.keywords import keywords
 from services.llm.providers.ranking import Match, Sentence, rank
 from services.llm.providers.reading import Reading, Want, is_question, read
 from services.llm.providers.sentences import split_sentences
+from services.llm.providers.sentiment import judge
 from services.llm.providers.summary import summarise
 from services.llm.providers.words import content, word_set, words
 
 NAME = "offline/extractive"
 # The newest part of a conversation that is read; what bounds the work of an answer.
 MAX_CHARACTERS = 200_000
+# A token is about four characters, by this module's estimate.
+WINDOW = MAX_CHARACTERS // 4
 _SURE = 0.75
 _CLOSE = 0.55
 _NEARLY_AS_GOOD = 0.8
 _MAX_QUOTES = 3
 _HEADING_WORDS = 4
 _MOST_IN_SUMMARY = 5
+_KEYWORDS = 8
 _ORDINALS = (
     *("first", "second", "third", "fourth", "fifth"),
     *("sixth", "seventh", "eighth", "ninth", "tenth"),
@@ -43,6 +48,7 @@ _ABILITIES = (
     "- Answer from this conversation. Give me a text, ask about it, and I quote the sentence that "
     "answers and say which message it is from.\n"
     "- Summarise. Write “Summarise:” and a text, or “Summarise this in three sentences” after one."
+    "\n- Judge a sentiment, and find keywords. Write “Sentiment:” or “Keywords:” and a text."
     "\n- Say plainly when nothing you gave me holds the answer.\n\n"
     "Try: “The museum opens at nine and closes at five. When does the museum open?”\n\n" + _CONNECT
 )
@@ -58,11 +64,7 @@ def answer(messages: Sequence[Message]) -> str:
     if asked.want is Want.THANKS:
         return f"You are welcome. Ask on whenever you like. {_signed()}"
     source = _Source(messages, asked)
-    if asked.want is Want.TO_TELL:
-        return _heard(asked)
-    if asked.want is Want.SUMMARY:
-        return _summary(asked, source)
-    return _answer(asked, source)
+    return _DOES.get(asked.want, _answer)(asked, source)
 
 
 def _signed() -> str:
@@ -84,7 +86,7 @@ class _Source:
                 self.whole = False
                 break
             self.whole = self.whole and len(message.text) <= room
-            told = _told(message.role, message.text[:room])
+            told = _told(message, message.text[:room])
             parts.append(list(_numbered(told, place, message.role)))
             # A short message costs something too: there may be thousands.
             room -= len(message.text) + 10
@@ -93,22 +95,29 @@ class _Source:
     def name(self, place: int) -> str:
         """Where a sentence stands, in words."""
         role = self._messages[place].role
+        if self._messages[place].origin is Origin.RETRIEVED:
+            before = self._messages[:place]
+            return f"passage {1 + sum(each.origin is Origin.RETRIEVED for each in before)}"
         if place == len(self._messages) - 1:
             return "this message of yours"
         if role is Role.SYSTEM:
             return "the instructions of this agent"
-        number = sum(1 for each in self._messages[:place] if each.role is role)
-        same = sum(1 for each in self._messages[:-1] if each.role is role)
+        number = sum(_said(each, role) for each in self._messages[:place])
+        same = sum(_said(each, role) for each in self._messages[:-1])
         if role is Role.USER and same == 1:
             return "your earlier message"
         which = _ORDINALS[number] if number < len(_ORDINALS) else f"{number + 1}th"
         return f"your {which} message" if role is Role.USER else f"the {which} answer above"
 
 
-def _told(role: Role, text: str) -> Sequence[str]:
-    if role is Role.USER:
+def _said(message: Message, role: Role) -> bool:
+    return message.role is role and message.origin is not Origin.RETRIEVED
+
+
+def _told(message: Message, text: str) -> Sequence[str]:
+    if message.origin is not Origin.RETRIEVED and message.role is Role.USER:
         return read(text).passage
-    if role is Role.ASSISTANT and NAME in text:
+    if message.role is Role.ASSISTANT and NAME in text:
         # What was quoted before would be quoted as if it were another source.
         return ()
     return [each for each in split_sentences(text) if not is_question(each)]
@@ -124,7 +133,7 @@ def _is_directive(sentence: str) -> bool:
     return bool(found) and (found[0] in _DIRECTIVES or not _YOU.isdisjoint(found))
 
 
-def _heard(asked: Reading) -> str:
+def _heard(asked: Reading, _: _Source) -> str:
     size = len(asked.passage)
     what = "I have read that" if size == 1 else f"I have read these {size} sentences"
     return (
@@ -134,24 +143,57 @@ def _heard(asked: Reading) -> str:
 
 
 def _summary(asked: Reading, source: _Source) -> str:
-    last = max((each.place for each in source.sentences), default=0)
-    inside = [each for each in source.sentences if each.place == last] if asked.passage else []
-    given = inside or [each for each in source.sentences if not each.directive]
+    given = _given(asked, source)
     kept = [each for each in given if len(content(each.text)) > 1] or given
     if not kept:
-        return (
-            "There is nothing to summarise: give me the text in the same message, after "
-            f"“Summarise:”, or in one before it. {_signed()}"
-        )
+        return _no_text("summarise", "Summarise:")
     size = asked.size or min(_MOST_IN_SUMMARY, max(2, len(kept) // 4))
     chosen = [kept[index] for index in summarise([each.text for each in kept], size)]
-    places = sorted({each.place for each in kept})
-    where = source.name(places[0]) if len(places) == 1 else f"{len(places)} messages"
     count = "All" if len(chosen) == len(kept) else f"The {len(chosen)} most telling"
     lines = "\n".join(f"- {each.text}" for each in chosen)
     return (
-        f"{count} of the {len(kept)} sentences in {where}, word for word{_part(source)}:\n{lines}"
-        f"\n{_signed()}"
+        f"{count} of the {len(kept)} sentences in {_where(kept, source)}, word for "
+        f"word{_part(source)}:\n{lines}\n{_signed()}"
+    )
+
+
+def _sentiment(asked: Reading, source: _Source) -> str:
+    given = _given(asked, source)
+    if not given:
+        return _no_text("judge", "Sentiment:")
+    found = judge([each.text for each in given])
+    where = f"{_where(given, source)}{_part(source)}"
+    if not found.strongest:
+        why = f"{where} has no English word that I know to be for or against something"
+    else:
+        why = f"{found.score:+.2f} between -1 and 1 for {where}; most of it by “{found.strongest}”"
+    return f"{found.label}\n{why}\n{_signed()}"
+
+
+def _keywords(asked: Reading, source: _Source) -> str:
+    given = _given(asked, source)
+    found = keywords([each.text for each in given], asked.size or _KEYWORDS)
+    if not found:
+        return _no_text("find keywords in", "Keywords:")
+    return f"{', '.join(found)}\nfrom {_where(given, source)}{_part(source)}\n{_signed()}"
+
+
+def _given(asked: Reading, source: _Source) -> list[Sentence]:
+    """The text to work on: that of the message itself, or else what was told before."""
+    last = max((each.place for each in source.sentences), default=0)
+    inside = [each for each in source.sentences if each.place == last] if asked.passage else []
+    return inside or [each for each in source.sentences if not each.directive]
+
+
+def _where(sentences: Sequence[Sentence], source: _Source) -> str:
+    places = sorted({each.place for each in sentences})
+    return source.name(places[0]) if len(places) == 1 else f"{len(places)} messages"
+
+
+def _no_text(verb: str, opening: str) -> str:
+    return (
+        f"There is nothing to {verb}: give me the text in the same message, after “{opening}”, or "
+        f"in one before it. {_signed()}"
     )
 
 
@@ -241,3 +283,11 @@ def _nothing(source: _Source, stems: Sequence[str]) -> str:
         f"{why} I know nothing else, so I will not guess. Give me a text that holds the answer and "
         f"ask again. {_CONNECT} {_signed()}"
     )
+
+
+_DOES = {
+    Want.TO_TELL: _heard,
+    Want.SUMMARY: _summary,
+    Want.SENTIMENT: _sentiment,
+    Want.KEYWORDS: _keywords,
+}

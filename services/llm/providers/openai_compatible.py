@@ -1,22 +1,23 @@
-"""Models of a server that speaks OpenAI's chat-completions protocol."""
+"""A server that speaks OpenAI's chat-completions protocol."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import openai
 from pydantic import SecretStr
 
-from services.llm.domain import (
-    Delta,
+from services.llm.domain.generation import (
+    Embedded,
     Finished,
     FinishReason,
-    Model,
+    Judgement,
     Piece,
     Prompt,
     Usage,
@@ -26,6 +27,8 @@ from services.llm.domain import (
 from services.llm.gate import Gate
 from services.llm.providers import refusals
 from services.llm.providers.buffer import AnswerBuffer
+from services.llm.providers.replies import embedded, judged
+from services.llm.providers.requests import body_of
 from services.llm.providers.sse import (
     DONE,
     BrokenStream,
@@ -35,16 +38,19 @@ from services.llm.providers.sse import (
     parse_chunk,
 )
 from services.runtime import log
+from services.runtime.egress import Egress, GuardedTransport
 from services.runtime.errors import DeadlineExceeded, PlexusError
-
-if TYPE_CHECKING:
-    from openai._response import AsyncAPIResponse
+from services.runtime.outgoing import HttpTransport
 
 _logger = log.get(__name__)
 _CONNECT_SECONDS = 10.0
 # After a finish reason come at most the usage and [DONE]; an answer does not wait for them longer.
 _EPILOGUE_SECONDS = 2.0
+_MOMENT = 0.05
+# How many answers a process writes at once is bounded by settings, before they come here.
+_CONNECTIONS = 10_000
 _MAX_BUFFERED = 65_536
+_MAX_REPLY = 64 * 1024 * 1024
 # What the contract lets a message hold: a longer answer could never be part of a conversation.
 _MAX_ANSWER = 1_000_000
 _FINISH = {
@@ -56,78 +62,83 @@ _FINISH = {
     "length": FinishReason.LENGTH,
     "max_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
 }
 
 
 class OpenAiCompatible:
-    """One model of one server."""
+    """One server."""
 
     def __init__(
         self,
         *,
         url: str,
         key: SecretStr,
-        model: str,
-        context_window: int,
         silence_seconds: float,
         gate: Gate,
+        egress: Egress | None = None,
     ) -> None:
         """Prepare to call; nothing is sent before the first prompt.
 
         Args:
             url: The server's base URL.
             key: Its key; empty where it needs none.
-            model: The model's name there.
-            context_window: Tokens that its request and answer share.
             silence_seconds: How long it may say nothing.
             gate: Bounds the generations under way.
+            egress: Judges the server's address; None where nobody has to.
         """
-        self.models = (Model(f"openai/{model}", "openai", context_window),)
-        self._model = model
         self._silence = silence_seconds
         self._gate = gate
         # OpenAI's own server refuses the old name for its newer models; others know no new one.
         own = urlsplit(url).hostname == "api.openai.com"
         self._limit_field = "max_completion_tokens" if own else "max_tokens"
-        self._headers: dict[str, Any] = {
-            # Compressed bytes could unfold to any size; and these two would come from variables
-            # that are no settings of ours.
-            "Accept-Encoding": "identity",
-            "OpenAI-Organization": openai.Omit(),
-            "OpenAI-Project": openai.Omit(),
-        }
-        if not key.get_secret_value():
-            self._headers["Authorization"] = openai.Omit()
-        self._client = openai.AsyncOpenAI(
+        self._name = urlsplit(url).hostname or ""
+        self._http = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(silence_seconds, connect=min(_CONNECT_SECONDS, silence_seconds)),
+            # A redirect would carry the conversation to where nobody configured it to go.
+            follow_redirects=False,
+            transport=_transport(egress),
+            event_hooks={"response": [refusals.refuse]},
+        )
+        # How the protocol's own client addresses a server, and names itself. Calls are made beneath
+        # it: its methods walk through a conversation to leave it as it is, and make an object of
+        # every chunk, which costs more than all the rest.
+        client = openai.AsyncOpenAI(
             base_url=url,
             api_key=key.get_secret_value(),
             # Not None, or it would be looked for in the environment.
             admin_api_key="",
-            # Whether to try again is the caller's to decide: it knows what it has shown already.
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(
-                timeout=httpx2.Timeout(
-                    silence_seconds, connect=min(_CONNECT_SECONDS, silence_seconds)
-                ),
-                # A redirect would carry the conversation to where nobody configured it to go.
-                follow_redirects=False,
-                event_hooks={"response": [refusals.refuse]},
-            ),
+            http_client=self._http,
         )
-        # Its many overloads know dozens of parameters, and not a dictionary of them.
-        self._create: Any = self._client.chat.completions.with_streaming_response.create
+        self._url = str(client.base_url)
+        headers = {
+            **client.default_headers,
+            **client.auth_headers,
+            # These two come from variables that are no settings of ours.
+            "OpenAI-Organization": openai.Omit(),
+            "OpenAI-Project": openai.Omit(),
+            # Compressed bytes could unfold to any size.
+            "Accept-Encoding": "identity",
+        }
+        if not key.get_secret_value():
+            headers["Authorization"] = openai.Omit()
+        self._http.headers = httpx2.Headers(
+            {name: value for name, value in headers.items() if isinstance(value, str)}
+        )
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._http.aclose()
 
     @asynccontextmanager
-    async def answer(self, model: Model, prompt: Prompt) -> AsyncIterator[AsyncIterator[Piece]]:
+    async def answer(self, model: str, prompt: Prompt) -> AsyncIterator[AsyncIterator[Piece]]:
         """See Provider. Accepted is what the server answered with HTTP 200."""
         async with self._gate.slot():
-            response = await self._accepted(prompt)
+            body = {"model": model, **body_of(prompt, self._limit_field)}
+            response = await self._accepted("chat/completions", body, prompt.due)
             # Closing the connection is how the server learns that nobody wants the rest.
-            async with aclosing(response.http_response):
+            async with aclosing(response):
                 buffer = AnswerBuffer(_MAX_BUFFERED)
                 reader = asyncio.create_task(self._read(response, prompt, buffer))
                 try:
@@ -136,52 +147,79 @@ class OpenAiCompatible:
                     reader.cancel()
                     await asyncio.gather(reader, return_exceptions=True)
 
-    async def _accepted(self, prompt: Prompt) -> AsyncAPIResponse[Any]:
+    async def embed(
+        self, model: str, texts: Sequence[str], dimensions: int | None, due: float | None
+    ) -> Embedded:
+        """See Backend."""
+        body: dict[str, Any] = {"model": model, "input": list(texts), "encoding_format": "float"}
+        if dimensions is not None:
+            body["dimensions"] = dimensions
+        return embedded(await self._whole("embeddings", body, due), len(texts))
+
+    async def moderate(
+        self, model: str, texts: Sequence[str], due: float | None
+    ) -> Sequence[Judgement]:
+        """See Backend."""
+        body = {"model": model, "input": list(texts)}
+        return judged(await self._whole("moderations", body, due), len(texts))
+
+    async def _whole(self, path: str, body: dict[str, Any], due: float | None) -> object:
+        """Send a request and read its reply.
+
+        Raises:
+            PlexusError: The server did not accept it, or its reply is not JSON, or too long.
+        """
+        async with self._gate.slot():
+            response = await self._accepted(path, body, due)
+            async with aclosing(response):
+                received = bytearray()
+                try:
+                    async with asyncio.timeout_at(self._until(due)):
+                        async for part in response.aiter_raw():
+                            received += part
+                            if len(received) > _MAX_REPLY:
+                                raise model_unavailable("The model's server wrote without end.")
+                    return json.loads(received)
+                except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+                    raise self._translated(error, due) from error
+                except (ValueError, RecursionError) as error:
+                    raise model_unavailable("The model's server broke its own protocol.") from error
+
+    async def _accepted(
+        self, path: str, body: dict[str, Any], due: float | None
+    ) -> httpx2.Response:
         """Send the request and wait for the status.
 
         Raises:
             PlexusError: The server did not accept it, in time or at all.
         """
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": [
-                {"role": each.role.value, "content": each.text} for each in prompt.messages
-            ],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if prompt.max_output_tokens is not None:
-            body[self._limit_field] = prompt.max_output_tokens
-        if prompt.temperature is not None:
-            # The contract's float has single precision: 0.7 would be sent as 0.699999988079071.
-            body["temperature"] = round(prompt.temperature, 6)
         try:
-            async with asyncio.timeout_at(self._until(prompt)):
-                request = self._create(**body, extra_headers=self._headers)
-                response: AsyncAPIResponse[Any] = await request.__aenter__()
-                return response
+            async with asyncio.timeout_at(self._until(due)):
+                content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+                request = self._http.build_request("POST", self._url + path, content=content)
+                return await self._http.send(request, stream=True)
         except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             # asyncio's TimeoutError is an OSError too.
-            raise self._translated(error, prompt) from error
+            raise self._translated(error, due) from error
 
-    def _until(self, prompt: Prompt) -> float:
+    def _until(self, due: float | None) -> float:
         silent = asyncio.get_running_loop().time() + self._silence
-        return silent if prompt.due is None else min(silent, prompt.due)
+        return silent if due is None else min(silent, due)
 
-    def _translated(self, error: Exception, prompt: Prompt) -> PlexusError:
+    def _translated(self, error: Exception, due: float | None) -> PlexusError:
         """What the caller gets; the server's own words may hold secrets and stay here."""
-        _logger.warning("model_server_failed", model=self._model, error=type(error).__name__)
-        if prompt.due is not None and asyncio.get_running_loop().time() >= prompt.due:
+        if isinstance(error.__cause__, PlexusError):
+            return error.__cause__  # the address was refused, or is not known
+        _logger.warning("model_server_failed", server=self._name, error=type(error).__name__)
+        if due is not None and asyncio.get_running_loop().time() >= due:
             return DeadlineExceeded("The model did not answer within the call's deadline.")
         if isinstance(error, openai.APIStatusError):
-            return refusals.translated(error.response, self.models[0].name)
-        if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException | TimeoutError):
+            return refusals.translated(error.response)
+        if isinstance(error, httpx2.TimeoutException | TimeoutError):
             return model_unavailable("The model's server did not answer in time.")
         return model_unavailable("The model's server cannot be reached, or broke the connection.")
 
-    async def _read(
-        self, response: AsyncAPIResponse[Any], prompt: Prompt, buffer: AnswerBuffer
-    ) -> None:
+    async def _read(self, response: httpx2.Response, prompt: Prompt, buffer: AnswerBuffer) -> None:
         """Fill the buffer from the response, until its end or until cancelled."""
         progress = _Progress()
         try:
@@ -189,9 +227,9 @@ class OpenAiCompatible:
         except PlexusError as error:
             progress.error = error
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            progress.error = self._translated(error, prompt)
+            progress.error = self._translated(error, prompt.due)
         except BrokenStream as error:
-            _logger.warning("model_server_broken", model=self._model, error=str(error))
+            _logger.warning("model_server_broken", server=self._name, error=str(error))
             progress.error = model_unavailable("The model's server broke its own protocol.")
         except Exception as error:  # noqa: BLE001 - whoever reads the buffer must not wait for ever
             progress.error = error
@@ -199,29 +237,47 @@ class OpenAiCompatible:
 
     async def _follow(
         self,
-        response: AsyncAPIResponse[Any],
+        response: httpx2.Response,
         prompt: Prompt,
         progress: _Progress,
         buffer: AnswerBuffer,
     ) -> None:
         events, mender = EventSplitter(), SurrogateMender()
-        received = response.http_response.aiter_raw()
-        until = self._until(prompt)
-        while True:
-            # A sign of life is an event: bytes that drip, or comments, are none.
-            async with asyncio.timeout_at(until):
-                data = await anext(received, None)
-            if data is None:
-                return
-            for payload in events.feed(data):
-                if payload == DONE:
-                    return
-                text = mender.feed(progress.note(parse_chunk(payload)))
-                if text:
-                    await buffer.put(text)
-                until = self._until(prompt)
-            if progress.finish:
-                until = min(until, asyncio.get_running_loop().time() + _EPILOGUE_SECONDS)
+        received = response.aiter_raw()
+        async with asyncio.timeout_at(self._until(prompt.due)) as silence:
+            async for data in received:
+                # A sign of life is an event: bytes that drip, or comments, are none.
+                payloads = events.feed(data)
+                for payload in payloads:
+                    if payload == DONE:
+                        return
+                    chunk = parse_chunk(payload)
+                    text = mender.feed(progress.note(chunk))
+                    if text:
+                        buffer.put(text)
+                    for each in chunk.calls:
+                        buffer.put(each)
+                if buffer.full:
+                    silence.reschedule(None)  # the server is not the one who is waited for
+                    await buffer.room()
+                if payloads:
+                    until = self._until(prompt.due)
+                    if progress.finish:
+                        now = asyncio.get_running_loop().time()
+                        until = min(until, now + _EPILOGUE_SECONDS)
+                    _move(silence, until)
+
+
+def _move(timeout: asyncio.Timeout, until: float) -> None:
+    # Each move costs a timer: a moment later is not worth one.
+    if not 0 <= until - (timeout.when() or 0.0) < _MOMENT:
+        timeout.reschedule(until)
+
+
+def _transport(egress: Egress | None) -> httpx2.AsyncBaseTransport:
+    if egress is None:
+        return HttpTransport(_CONNECTIONS, by_environment=True)
+    return GuardedTransport(egress, HttpTransport(_CONNECTIONS))
 
 
 class _Progress:
@@ -246,7 +302,7 @@ class _Progress:
             self.finish = _FINISH.get(chunk.finish)
             if self.finish is None:
                 raise model_unavailable("The model stopped for a reason that ends no answer.")
-        self._length += len(chunk.text)
+        self._length += len(chunk.text) + sum(len(each.arguments) for each in chunk.calls)
         if self._length > _MAX_ANSWER:
             raise limit_reached(
                 f"The answer is longer than {_MAX_ANSWER:,} characters.", "answer_characters"
@@ -266,6 +322,6 @@ class _Progress:
 
 
 async def _pieces(buffer: AnswerBuffer) -> AsyncIterator[Piece]:
-    while isinstance(piece := await buffer.take(), str):
-        yield Delta(piece)
+    while not isinstance(piece := await buffer.take(), Finished):
+        yield piece
     yield piece

@@ -72,6 +72,17 @@ _BEFORE_SUMMARY = word_set(
     are s of gib mir eine kurze
     """
 )
+_SENTIMENT_NOUNS = word_set("sentiment tone mood polarity stimmung tonalité sentimiento")
+_FEELINGS = word_set("positive negative neutral positiv negativ neutre positivo negativo")
+_KEYWORD_NOUNS = word_set(
+    "keyword keywords keyphrase keyphrases schlüsselwörter stichwörter palabras-clave mots-clés"
+)
+_BEFORE_NOUN = _BEFORE_SUMMARY | word_set(
+    """
+    extract classify analyse analyze determine detect judge rate find tell say which five ten top
+    most important main overall its this that text s liste nenne bestimme
+    """
+)
 _POINTS = frozenset(("points", "point", "ideas", "takeaways", "facts"))
 _MAIN = frozenset(("main", "key", "important", "essential", "central"))
 _NUMBERS = {
@@ -80,7 +91,8 @@ _NUMBERS = {
         ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=1
     )
 }
-_UNITS = ("sentence", "bullet", "point", "line", "item")
+_KEY_WHAT = (["words"], ["phrases"], ["terms"])
+_UNITS = ("sentence", "bullet", "point", "line", "item", "key")
 _MOST_SENTENCES = 20
 _ORDERS = word_set(
     "tell show give find name explain describe quote define list look search answer compare"
@@ -112,6 +124,8 @@ class Want(Enum):
     ABOUT = auto()
     THANKS = auto()
     SUMMARY = auto()
+    SENTIMENT = auto()
+    KEYWORDS = auto()
     ANSWER = auto()
     TO_TELL = auto()
 
@@ -124,7 +138,7 @@ class Reading:
         want: What it wants.
         question: Its words that ask, where it wants an answer.
         passage: The sentences that tell something rather than ask for it.
-        size: How many sentences the summary shall have; None where it does not say.
+        size: How many sentences or keywords it shall be; None where it does not say.
     """
 
     want: Want
@@ -170,7 +184,7 @@ def read(text: str) -> Reading:
         return Reading(Want.ABOUT)
     if rest and not _without(rest, _THANKS):
         return Reading(Want.THANKS)
-    return _summary(sentences) or _question(sentences)
+    return _work(sentences) or _question(sentences)
 
 
 def _without(given: Sequence[str], phrases: Sequence[tuple[str, ...]]) -> Sequence[str]:
@@ -187,14 +201,35 @@ def _without(given: Sequence[str], phrases: Sequence[tuple[str, ...]]) -> Sequen
     return given[at:]
 
 
-def _summary(sentences: Sequence[str]) -> Reading | None:
+def _work(sentences: Sequence[str]) -> Reading | None:
+    """What shall be done with a text that stands before the request for it, or after."""
     head, colon, tail = sentences[0].partition(":")
-    if _asks_for_summary(head):
+    want = _wanted(head)
+    if want is not None:
         passage = [tail.strip()] if colon and tail.strip() else []
-        return Reading(Want.SUMMARY, head, (*passage, *sentences[1:]), _size(head))
-    if _asks_for_summary(sentences[-1]):
-        return Reading(Want.SUMMARY, sentences[-1], tuple(sentences[:-1]), _size(sentences[-1]))
+        return Reading(want, head, (*passage, *sentences[1:]), _size(head))
+    want = _wanted(sentences[-1])
+    if want is not None:
+        return Reading(want, sentences[-1], tuple(sentences[:-1]), _size(sentences[-1]))
     return None
+
+
+def _wanted(sentence: str) -> Want | None:
+    if _asks_for_summary(sentence):
+        return Want.SUMMARY
+    rest = words(sentence[:_BEGINNING])
+    while rest and (rest[0] in _POLITE or rest[0] in _BEFORE_NOUN or rest[0].isdecimal()):
+        rest = rest[1:]
+    # `The tone is warm` tells something of one.
+    if not rest or not _SAYS_OF_IT.isdisjoint(rest[1:2]):
+        return None
+    if rest[0] in _SENTIMENT_NOUNS:
+        return Want.SENTIMENT
+    if rest[0] in _KEYWORD_NOUNS or (rest[0] == "key" and rest[1:2] in _KEY_WHAT):
+        return Want.KEYWORDS
+    offered = sum(each in _FEELINGS for each in rest) > 1
+    asks = rest[0] in _FEELINGS or is_question(sentence)
+    return Want.SENTIMENT if offered and asks else None
 
 
 def _asks_for_summary(sentence: str) -> bool:

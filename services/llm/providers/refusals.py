@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 import httpx2
 import openai
 
-from services.llm.domain import model_refused, model_unavailable
+from services.llm.domain.generation import model_refused, model_unavailable
 from services.runtime import log
 from services.runtime.errors import NotFound, PlexusError
 
@@ -43,22 +43,21 @@ async def refuse(response: httpx2.Response) -> None:
     raise openai.APIStatusError("not accepted", response=response, body=None)
 
 
-def translated(response: httpx2.Response, model: str) -> PlexusError:
+def translated(response: httpx2.Response) -> PlexusError:
     """The error for a response that is not one of success."""
     status = response.status_code
     if status == _NOT_FOUND:
         return NotFound(
-            f"The model's server does not know {model}, or PLEXUS_LLM_URL is not the base of its "
-            "API, which mostly ends in /v1 (HTTP 404).",
+            "The model's server does not know the model, or the provider's address is not the base "
+            "of its API, which mostly ends in /v1 (HTTP 404).",
             reason="UNKNOWN_MODEL",
-            metadata={"model": model},
         )
     if status in _REFUSED:
         return model_refused(f"The model's server does not accept the request (HTTP {status}).")
     if status in _CREDENTIALS:
         return model_unavailable(
-            "The model's server does not accept this installation's key, PLEXUS_LLM_KEY "
-            f"(HTTP {status})."
+            f"The model's server does not accept the provider's key (HTTP {status}).",
+            lasting=True,
         )
     after = _retry_after(response.headers.get("retry-after", ""))
     if status == _TOO_MANY:

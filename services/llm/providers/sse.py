@@ -8,14 +8,16 @@ has it is an error rather than a guess.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from services.llm.domain import Usage
+from services.llm.domain.generation import ToolDelta, Usage
 
 DONE = b"[DONE]"
 _MAX_LINE = 1_048_576
 _MAX_INT32 = 2**31 - 1
+_MAX_CALLS = 128
 _FIELD = b"data:"
 
 
@@ -23,21 +25,23 @@ class BrokenStream(ValueError):
     """The server does not speak the protocol."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chunk:
-    """What a chunk says.
+    """What a chunk says; not frozen, which would cost each token as much as its JSON.
 
     Attributes:
         text: More of the answer; empty in many chunks.
         finish: The server's word for why the model stopped; empty while it goes on.
         usage: The tokens counted so far, where the server says.
         error: Whether it is the server's report that it failed.
+        calls: Pieces of calls of functions.
     """
 
     text: str = ""
     finish: str = ""
     usage: Usage | None = None
     error: bool = False
+    calls: tuple[ToolDelta, ...] = ()
 
 
 class EventSplitter:
@@ -56,19 +60,24 @@ class EventSplitter:
         Raises:
             BrokenStream: A line is longer than any chunk of text can be.
         """
-        scanned = len(self._rest)
-        self._rest += data
-        payloads = []
-        start = 0
-        while (end := self._rest.find(b"\n", max(start, scanned))) >= 0:
-            line = bytes(self._rest[start:end])
-            start = end + 1
-            if line.startswith(_FIELD):
-                payloads.append(line[len(_FIELD) :].strip())
-        del self._rest[:start]
+        if self._rest:
+            # Only where this ends is looked for in what came before: a line may come byte by byte.
+            end = data.find(b"\n")
+            self._rest += data if end < 0 else data[:end]
+            if end < 0:
+                self._require_short()
+                return []
+            first, data = bytes(self._rest), data[end + 1 :]
+            lines = [first, *data.split(b"\n")]
+        else:
+            lines = data.split(b"\n")
+        self._rest = bytearray(lines.pop())
+        self._require_short()
+        return [line[len(_FIELD) :].strip() for line in lines if line.startswith(_FIELD)]
+
+    def _require_short(self) -> None:
         if len(self._rest) > _MAX_LINE:
             raise BrokenStream("a line is too long")
-        return payloads
 
 
 def parse_chunk(payload: bytes) -> Chunk:
@@ -78,7 +87,7 @@ def parse_chunk(payload: bytes) -> Chunk:
         BrokenStream: It is not JSON, or not a chunk.
     """
     try:
-        value = json.loads(payload)
+        value = json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
         raise BrokenStream("a chunk is not JSON") from error
     if not isinstance(value, dict):
@@ -88,13 +97,31 @@ def parse_chunk(payload: bytes) -> Chunk:
     choice = _first_choice(value.get("choices"))
     delta = choice.get("delta")
     text = ""
+    calls: tuple[ToolDelta, ...] = ()
     if isinstance(delta, dict):
         # A model's refusal is what it has to say, and comes in a field of its own.
         text = delta.get("content") or delta.get("refusal") or ""
+        if delta.get("tool_calls"):
+            calls = tuple(_calls(delta["tool_calls"]))
     finish = choice.get("finish_reason") or ""
     if not isinstance(text, str) or not isinstance(finish, str):
         raise BrokenStream("a chunk's text is no text")
-    return Chunk(text, finish, _usage(value.get("usage")))
+    return Chunk(text, finish, _usage(value.get("usage")), calls=calls)
+
+
+def _calls(value: object) -> Iterator[ToolDelta]:
+    for place, each in enumerate(value if isinstance(value, list) else [None]):
+        called = each.get("function") if isinstance(each, dict) else None
+        if not isinstance(called, dict):
+            raise BrokenStream("a chunk's tool call is none")
+        # Some servers give whole calls, and leave their numbers out.
+        index = each.get("index", place)
+        words = (each.get("id") or "", called.get("name") or "", called.get("arguments") or "")
+        if not isinstance(index, int) or not all(isinstance(word, str) for word in words):
+            raise BrokenStream("a chunk's tool call has no number, or words that are none")
+        if not 0 <= index < _MAX_CALLS:
+            raise BrokenStream("a chunk has too many tool calls")
+        yield ToolDelta(index, *words)
 
 
 def _first_choice(choices: object) -> dict[str, Any]:

@@ -26,9 +26,9 @@ Whose = Iterable[str] | Literal["*"] | None
 _SEPARATOR = ","
 
 
-def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT that takes ON CONFLICT, in the database's own dialect."""
-    if connection.dialect.name == "postgresql":
+def upsert(dialect: str, table: Table) -> Any:
+    """An INSERT that takes ON CONFLICT, in a database's own dialect."""
+    if dialect == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
 

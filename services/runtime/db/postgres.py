@@ -28,7 +28,7 @@ from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
 _CONNECT_SECONDS = 5.0
 _WAIT_SECONDS = 10.0
 # Beyond the server's own bounds: a connection that is half open never answers.
-_ANSWER_SECONDS = 12.0
+_ANSWER_SECONDS = 6.0
 _BEGIN_SECONDS = 2.0
 _CLOSE_SECONDS = 3.0
 _MIGRATION_WAIT = "10min"
@@ -199,9 +199,11 @@ _SERVING: dict[str, Any] = {
     "command_timeout": _ANSWER_SECONDS,
     "server_settings": {
         "application_name": "plexus",
-        "statement_timeout": "10s",
-        "lock_timeout": "5s",
-        "idle_in_transaction_session_timeout": "30s",
+        # Hardly anybody waits for longer; and what a connection held when it was lost, the server
+        # keeps from others until then.
+        "statement_timeout": "5s",
+        "lock_timeout": "4s",
+        "idle_in_transaction_session_timeout": "5s",
     },
 }
 # A large table may take its time.

@@ -95,12 +95,13 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
             handler = await continuation(details)
             if handler is None or method.startswith(_OF_OTHERS):
                 return handler
-            known = self._wrapped[method] = self._wrap(method, handler)
+            known = self._wrapped[method] = self.around(method, handler)
         return known
 
-    def _wrap(
+    def around(
         self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
+        """A handler with the policies around it, which takes its request's bytes."""
         inner = cast(Any, handler)
         decode = inner.request_deserializer
         # Requests are decoded in here, where what cannot be becomes an error of ours.
@@ -129,7 +130,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         streams: bool,
     ) -> Callable[[Any, Servicing], Awaitable[Any]]:
         async def serve(request: Any, context: Servicing) -> Any:
-            async with self._around(method, context, streams) as call:
+            async with self._begun(method, context, streams) as call:
                 return await behaviour(self._checked(call, request, decode), context)
 
         return serve
@@ -140,7 +141,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         # Writing to the context rather than yielding keeps no generator of ours parked in a send:
         # a client that goes away cancels this task, and the handler's own generator is closed here.
         async def serve(request: Any, context: Servicing) -> None:
-            async with self._around(method, context, streams=True) as call:
+            async with self._begun(method, context, streams=True) as call:
                 replies = behaviour(self._checked(call, request, decode), context)
                 async with contextlib.aclosing(cast(Any, replies)):
                     async for reply in replies:
@@ -169,7 +170,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         async for data in requests:
             yield self._check(call, data, decode)
 
-    def _around(self, method: str, context: Servicing, streams: bool) -> _Around:
+    def _begun(self, method: str, context: Servicing, streams: bool) -> _Around:
         return _Around(self, method, context, streams)
 
 

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from enum import IntEnum
 
 from services.runtime.resilience.window import Clock, Window
 
-# Short, since gRPC itself looks for a lost peer once a second: longer would only delay recovery.
-_FIRST_PAUSE = 0.25
-_LONGEST_PAUSE = 1.0
-# A probe that hears nothing for so long does not keep others from trying.
-_PROBE_SECONDS = 1.0
-_WINDOW_SECONDS = 10.0
-_LEAST_CALLS = 20
-_FAILED_SHARE = 0.5
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """When a breaker opens, and for how long.
+
+    The pauses are short for what is in the mesh: gRPC itself looks for a lost peer once a second,
+    and longer ones would only delay recovery.
+
+    Attributes:
+        window: Seconds that are looked at.
+        least: Calls in them before they say anything.
+        share: How many of them must have failed.
+        first_pause: Seconds for which it opens; they double while probes fail.
+        longest_pause: What they double to.
+        probe_seconds: A probe that hears nothing for so long does not keep others from trying.
+        in_a_row: It opens too when so many failed one after the other; 0 is never.
+    """
+
+    window: float = 10.0
+    least: int = 20
+    share: float = 0.5
+    first_pause: float = 0.25
+    longest_pause: float = 1.0
+    probe_seconds: float = 1.0
+    in_a_row: int = 0
+
+
+_USUAL = Tuning()
 
 
 class State(IntEnum):
@@ -26,19 +47,21 @@ class State(IntEnum):
 
 
 class Breaker:
-    """Opens when half of the calls in ten seconds failed, and lets one through to see.
+    """Opens when many of the calls in the last seconds failed, and lets one through to see.
 
     Each call that may pass gets a ticket and gives it back with its outcome. A ticket of an
     earlier state counts for nothing: what began before the breaker opened does not close it.
     """
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    def __init__(self, clock: Clock = time.monotonic, tuning: Tuning = _USUAL) -> None:
         self.opened = 0
         self._clock = clock
-        self._window = Window(_WINDOW_SECONDS, clock=clock)
+        self._tuning = tuning
+        self._window = Window(tuning.window, clock=clock)
         self._state = State.CLOSED
+        self._row = 0
         self._until = 0.0
-        self._pause = _FIRST_PAUSE
+        self._pause = tuning.first_pause
         self._ticket = 0
         self._since = 0
         self._probe: int | None = None
@@ -71,7 +94,7 @@ class Breaker:
             self._state = State.HALF_OPEN
             self._since = self._ticket
         self._probe = self._ticket
-        self._probe_ends = self._clock() + _PROBE_SECONDS
+        self._probe_ends = self._clock() + self._tuning.probe_seconds
         return self._ticket
 
     def leave(self, ticket: int, good: bool | None) -> None:
@@ -89,7 +112,7 @@ class Breaker:
             if good:
                 self._close()
             elif good is not None:
-                self._open(min(self._pause * 2, _LONGEST_PAUSE))
+                self._open(min(self._pause * 2, self._tuning.longest_pause))
             elif ticket == self._probe:
                 self._probe = None
 
@@ -97,10 +120,12 @@ class Breaker:
         if good is None:
             return
         self._window.add(good, not good)
+        self._row = 0 if good else self._row + 1
         bad, calls = self._window.bad, self._window.good + self._window.bad
-        if not good and calls >= _LEAST_CALLS and bad >= calls * _FAILED_SHARE:
+        many = calls >= self._tuning.least and bad >= calls * self._tuning.share
+        if not good and (many or 0 < self._tuning.in_a_row <= self._row):
             self.opened += 1
-            self._open(_FIRST_PAUSE)
+            self._open(self._tuning.first_pause)
 
     def _open(self, pause: float) -> None:
         self._state = State.OPEN
@@ -110,6 +135,7 @@ class Breaker:
 
     def _close(self) -> None:
         self._state = State.CLOSED
+        self._row = 0
         self._window.clear()
         self._turn()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from services.agents.ports import Answering, Chunk, Finish, Said
+from services.agents.ports import Answering, Asks, Chunk, Finish, Said
 from services.runtime.errors import NotFound, PlexusError
 
 Step = str | Exception | Finish | float
@@ -58,11 +58,9 @@ class ScriptedModels:
         """See Models."""
         return 8_000
 
-    async def answer(
-        self, model: str, instructions: str, conversation: Sequence[Said]
-    ) -> AsyncGenerator[Answering | Chunk | Finish, None]:
+    async def answer(self, asks: Asks) -> AsyncGenerator[Answering | Chunk | Finish, None]:
         """See Models."""
-        self.asked.append(conversation)
+        self.asked.append(asks.conversation)
         try:
             yield Answering("scripted/model")
             for step in self.steps:

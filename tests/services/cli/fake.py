@@ -41,7 +41,7 @@ from plexus.monitor.v1.monitor_service_pb2_grpc import (
 from tests.support import PORT_OF_ITS_OWN
 
 Context = grpc.aio.ServicerContext[Any, Any]
-MODULES = ("agents", "history", "identity", "llm", "monitor")
+MODULES = ("agents", "history", "identity", "interop", "llm", "monitor")
 EMAIL, PASSWORD = "ann@example.com", "correct horse"
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import pytest
 
-from services.llm.domain import Delta, Event, Failed, Message, Prompt, Role, Started
+from services.llm.domain.generation import (
+    Delta,
+    Event,
+    Failed,
+    Message,
+    Prompt,
+    Role,
+    Started,
+    Usage,
+)
 from services.llm.providers.openai_compatible import OpenAiCompatible
-from services.llm.service import LanguageModels
 from services.runtime.errors import PlexusError
 
 PROMPT = Prompt(
@@ -16,8 +26,22 @@ PROMPT = Prompt(
 )
 
 
-def generate(provider: OpenAiCompatible, prompt: Prompt = PROMPT) -> AsyncGenerator[Event, None]:
-    return LanguageModels([provider], {}).generate("", prompt)
+async def generate(
+    provider: OpenAiCompatible, prompt: Prompt = PROMPT
+) -> AsyncGenerator[Event, None]:
+    """What the provider does, as events."""
+    async with provider.answer("tiny", prompt) as pieces:
+        yield Started("openai/tiny")
+        try:
+            async for piece in pieces:
+                yield piece
+        except PlexusError as error:
+            yield Failed(error, Usage(0, 0, estimated=True))
+
+
+def due_in(seconds: float) -> Prompt:
+    """A prompt that must be answered by then."""
+    return replace(PROMPT, due=asyncio.get_running_loop().time() + seconds)
 
 
 async def events_of(provider: OpenAiCompatible, prompt: Prompt = PROMPT) -> list[Event]:

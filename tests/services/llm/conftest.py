@@ -49,8 +49,6 @@ async def provider_of(upstream: ScriptedOpenAi) -> AsyncIterator[MakeProvider]:
             provider = OpenAiCompatible(
                 url=upstream.url if url is None else url,
                 key=SecretStr(key),
-                model="tiny",
-                context_window=1000,
                 silence_seconds=silence,
                 gate=Gate(limit, waiting, "generations"),
             )

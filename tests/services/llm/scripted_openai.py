@@ -41,7 +41,8 @@ class Recorded:
 class Answer:
     """What a script writes with."""
 
-    def __init__(self, request: web.Request, model: str) -> None:
+    def __init__(self, request: web.Request, model: str, asked: Mapping[str, Any]) -> None:
+        self.asked = asked
         self._request = request
         self._model = model
         self._response: web.StreamResponse | None = None
@@ -83,6 +84,15 @@ class Answer:
                 }
             ).encode()
         )
+
+    async def tool(
+        self, index: int, call_id: str = "", name: str = "", arguments: str = ""
+    ) -> None:
+        """Write a piece of a call of a function."""
+        function = {"arguments": arguments} | ({"name": name} if name else {})
+        call = {"index": index, "function": function} | ({"id": call_id} if call_id else {})
+        choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}
+        await self.raw(b"data: %s\n\n" % json.dumps({"choices": [choice]}).encode())
 
     async def done(self) -> None:
         """Write the mark of the end."""
@@ -215,6 +225,8 @@ class ScriptedOpenAi:
     async def __aenter__(self) -> ScriptedOpenAi:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._embed)
+        app.router.add_post("/v1/moderations", self._moderate)
         # Handlers are cancelled when their client goes away: that is how `gone` is known.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -241,6 +253,27 @@ class ScriptedOpenAi:
         """The newest request."""
         return self.requests[-1]
 
+    async def _embed(self, request: web.Request) -> web.Response:
+        """Vectors that say how long a text is, and which one of the request it was."""
+        body = await request.json()
+        size = body.get("dimensions", 2)
+        rows = [
+            {"index": place, "embedding": [len(text), place, *[1] * (size - 2)]}
+            for place, text in enumerate(body["input"])
+        ]
+        usage = {"prompt_tokens": sum(map(len, body["input"])), "total_tokens": 0}
+        # In any order: `index` says which is which.
+        return web.json_response({"data": rows[::-1], "usage": usage})
+
+    async def _moderate(self, request: web.Request) -> web.Response:
+        """Harm where it says `bad`."""
+        body = await request.json()
+        results = [
+            {"flagged": "bad" in text, "category_scores": {"harm": 0.9 if "bad" in text else 0.1}}
+            for text in body["input"]
+        ]
+        return web.json_response({"results": results})
+
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         headers = {key.lower(): value for key, value in request.headers.items()}
@@ -248,7 +281,7 @@ class ScriptedOpenAi:
         self.requests.append(recorded)
         self._arrived.set()
         script = self.queue.pop(0) if self.queue else self.script
-        answer = Answer(request, str(body.get("model")))
+        answer = Answer(request, str(body.get("model")), body)
         try:
             await script(answer)
         except (asyncio.CancelledError, ConnectionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 from plexus.errors.v1 import errors_pb2
-from plexus.llm.v1 import llm_service_pb2 as pb
-from plexus.llm.v1 import model_pb2
+from plexus.llm.v1 import generation_pb2 as pb
+from plexus.llm.v1 import llm_service_pb2, model_pb2
 from plexus.llm.v1.llm_service_pb2_grpc import LlmServiceStub
 from plexus.options.v1.options_pb2 import Role
 
@@ -31,6 +31,7 @@ from tests.services.llm.scripted_openai import ScriptedOpenAi
 from tests.support import Served, served, settings_in
 
 USER = model_pb2.MESSAGE_ROLE_USER
+MEMBER = Principal("ten_1", "usr_1", "c", frozenset({Role.ROLE_MEMBER}))
 
 
 @pytest.fixture
@@ -38,6 +39,13 @@ async def offline(tmp_path: Path) -> AsyncIterator[Served]:
     """The module as a fresh machine has it."""
     async with served(settings_in(tmp_path), ["llm"]) as mesh:
         yield mesh
+
+
+@pytest.fixture(autouse=True)
+def member() -> Iterator[None]:
+    """Somebody who calls."""
+    with acting_as(MEMBER):
+        yield
 
 
 @pytest.fixture
@@ -85,9 +93,10 @@ async def refusal(mesh: Served, request: pb.GenerateRequest) -> tuple[Code, str,
 
 
 async def test_a_fresh_machine_has_the_offline_model(offline: Served) -> None:
-    models = (await stub(offline).ListModels(pb.ListModelsRequest())).models
+    models = (await stub(offline).ListModels(llm_service_pb2.ListModelsRequest())).models
     assert [(each.name, each.provider, each.default) for each in models] == [
-        ("offline/extractive", "offline", True)
+        ("offline/extractive", "offline", True),
+        ("route/default", "route", False),
     ]
     assert models[0].context_window == 50_000
 
@@ -140,21 +149,22 @@ async def test_the_contracts_rules_hold(offline: Served) -> None:
 async def test_who_may_call(offline: Served) -> None:
     viewer = Principal("ten_1", "usr_1", "c", frozenset({Role.ROLE_VIEWER}))
     with acting_as(viewer):
-        assert (await stub(offline).ListModels(pb.ListModelsRequest())).models
+        assert (await stub(offline).ListModels(llm_service_pb2.ListModelsRequest())).models
         assert (await refusal(offline, ask()))[:2] == (Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     async with grpc.aio.insecure_channel(f"unix:{offline.settings.socket}") as nobody:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await LlmServiceStub(nobody).ListModels(pb.ListModelsRequest())
+            await LlmServiceStub(nobody).ListModels(llm_service_pb2.ListModelsRequest())
     assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_the_configured_model_is_the_default(
     online: Served, upstream: ScriptedOpenAi
 ) -> None:
-    models = (await stub(online).ListModels(pb.ListModelsRequest())).models
+    models = (await stub(online).ListModels(llm_service_pb2.ListModelsRequest())).models
     assert [(each.name, each.default, each.context_window) for each in models] == [
         ("openai/lab/tiny", True, 4096),
         ("offline/extractive", False, 50_000),
+        ("route/default", False, 4096),
     ]
     for name in ("", "openai/lab/tiny", "lab/tiny"):
         given = await replies(online, ask(model=name, temperature=0.7, max_output_tokens=9))
@@ -183,8 +193,8 @@ async def test_before_started_an_error_is_the_rpcs_status(
 ) -> None:
     upstream.script = script
     assert (await refusal(online, ask()))[:2] == (code, reason)
-    # Not retried by anybody: who asked decides.
-    assert len(upstream.requests) == 1
+    # Tried again only where that can help.
+    assert len(upstream.requests) == (3 if reason == "MODEL_UNAVAILABLE" else 1)
 
 
 async def test_after_started_an_error_is_an_event(online: Served, upstream: ScriptedOpenAi) -> None:
@@ -204,7 +214,7 @@ async def test_started_waits_for_the_server(online: Served, upstream: ScriptedOp
 
     async def script(answer: scripts.Answer) -> None:
         await accept.wait()
-        await scripts.hang(())(answer)
+        await scripts.hang(("Hello",))(answer)
 
     upstream.script = script
     call = stub(online).Generate(ask())
@@ -263,7 +273,7 @@ async def test_the_key_reaches_the_server_and_no_log(
     upstream.script = scripts.status(401, f'{{"error": {{"message": "bad key {KEY}"}}}}')
     _, _, message = await refusal(online, ask())
     assert upstream.last.headers["authorization"] == f"Bearer {KEY}"
-    assert "PLEXUS_LLM_KEY" in message
+    assert "key" in message
     assert KEY not in caplog.text + message
 
 

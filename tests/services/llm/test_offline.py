@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from services.llm.domain import Delta, Finished, FinishReason, Message, Piece, Prompt, Role
+from services.llm.domain.generation import (
+    Delta,
+    Finished,
+    FinishReason,
+    Message,
+    Origin,
+    Piece,
+    Prompt,
+    Role,
+)
 from services.llm.providers.extractive import MAX_CHARACTERS, NAME, answer
 from services.llm.providers.offline import OfflineProvider
 
@@ -274,8 +283,18 @@ def test_says_when_it_did_not_read_everything() -> None:
     assert "4711" in said(old[:1000], "Which code opens the vault?")
 
 
+def test_found_passages_are_cited_by_their_numbers() -> None:
+    passages = ("The bridge was built in 1931.", "The tower is 96 metres high. Is it open?")
+    found = [Message(Role.USER, text, Origin.RETRIEVED) for text in passages]
+    asked = [Message(Role.USER, "Hello."), *found, Message(Role.USER, "How high is the tower?")]
+    assert "From passage 2: “The tower is 96 metres high.”" in answer(asked)
+    told = [*found, Message(Role.USER, "My dog is called Rex."), Message(Role.USER, "My dog?")]
+    assert "From your earlier message: “My dog is called Rex.”" in answer(told)
+    assert knows_nothing(answer([*found, Message(Role.USER, "Who painted the door?")]))
+
+
 async def pieces_of(provider: OfflineProvider, prompt: Prompt) -> list[Piece]:
-    async with provider.answer(provider.models[0], prompt) as pieces:
+    async with provider.answer("extractive", prompt) as pieces:
         return [piece async for piece in pieces]
 
 
@@ -292,7 +311,7 @@ async def test_streams_in_groups_of_words_and_counts_by_estimate() -> None:
     assert last.usage is not None
     assert last.usage.estimated
     assert last.usage.output_tokens == -(-len("".join(texts).encode()) // 4)
-    provider.close()
+    await provider.close()
 
 
 async def test_cuts_where_it_is_told_to() -> None:
@@ -304,7 +323,7 @@ async def test_cuts_where_it_is_told_to() -> None:
     assert last.usage is not None
     assert last.usage.output_tokens == 5
     assert "".join(each.text for each in pieces if isinstance(each, Delta)) == said("Hello")[:20]
-    provider.close()
+    await provider.close()
 
 
 async def longest_wait(provider: OfflineProvider, prompt: Prompt) -> float:
@@ -325,4 +344,47 @@ async def test_a_long_text_does_not_hold_up_the_others() -> None:
     # The interpreter's lock changes hands every 5 ms, and is asked for twice in a turn of the
     # loop; the rest is room for a busy machine. Without the thread it is 80 ms.
     assert min([await longest_wait(provider, prompt) for _ in range(5)]) < 0.04
-    provider.close()
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("texts", "label"),
+    [
+        (("What is the sentiment of this? The food was great. I loved it.",), "positive"),
+        (("Classify the sentiment: the parcel was late. Terrible service!",), "negative"),
+        (("It is not good at all.", "Is this positive, negative or neutral?"), "negative"),
+        (("Sentiment: The meeting is at nine.",), "neutral"),
+        (("Sentiment: Das ist schrecklich.",), "neutral"),
+        (("I hate it.\n\nWhat is the overall tone of this text?",), "negative"),
+    ],
+)
+def test_judges_a_sentiment(texts: tuple[str, ...], label: str) -> None:
+    reply = said(*texts)
+    assert reply.splitlines()[0] == label
+    assert reply == said(*texts)
+
+
+def test_a_sentiment_says_what_it_rests_on() -> None:
+    reply = said("Sentiment: The box is blue. I love it. It is a bit slow.")
+    assert "most of it by “I love it.”" in reply
+    assert "has no English word" in said("Sentiment: Das ist schrecklich.")
+    assert "nothing to judge" in said("Sentiment:")
+
+
+def test_finds_keywords() -> None:
+    text = (
+        "Virtual agents need a backend. A backend for virtual agents has strict contracts, and "
+        "strict contracts make clients simple. Weather is nice."
+    )
+    first = said(f"Extract the three key phrases: {text}").splitlines()[0]
+    assert set(first.split(", ")) == {"backend", "virtual agents", "strict contracts"}
+    assert said(text, "Which keywords?").splitlines()[1] == "from your earlier message"
+    assert "nothing to find keywords in" in said("Keywords:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The tone is warm.", "The keywords are red and blue.", "Results were positive or negative."],
+)
+def test_what_tells_of_a_sentiment_asks_for_none(text: str) -> None:
+    assert "I have read that" in said(text)

@@ -10,11 +10,10 @@ from email.utils import format_datetime
 
 import pytest
 
-from services.llm.domain import Finished, Usage
-from services.runtime.context import CallContext, serving
+from services.llm.domain.generation import Finished
 from services.runtime.errors import Code
 from tests.services.llm import scripted_openai as scripts
-from tests.services.llm.asking import events_of, failure_of, refusal_of, text_of
+from tests.services.llm.asking import due_in, events_of, failure_of, refusal_of, text_of
 from tests.services.llm.conftest import KEY, MakeProvider
 from tests.services.llm.scripted_openai import ScriptedOpenAi
 
@@ -172,7 +171,6 @@ async def test_half_an_answer_never_looks_whole(
     text, failed = await failure_of(provider_of(silence=0.4))
     assert text == "Hello, "
     assert failed.error.reason == "MODEL_UNAVAILABLE"
-    assert failed.usage == Usage(17, 2, estimated=True)
     await asyncio.wait_for(upstream.last.served.wait(), 2)
 
 
@@ -224,15 +222,12 @@ async def test_what_breaks_after_the_finish_reason_is_no_loss(
 async def test_the_calls_deadline_ends_it_in_words(
     upstream: ScriptedOpenAi, provider_of: MakeProvider
 ) -> None:
-    now = asyncio.get_running_loop().time
     upstream.script = scripts.hang(("Hello",))
-    with serving(CallContext("r", "t", deadline=now() + 0.5)):
-        text, failed = await failure_of(provider_of())
+    text, failed = await failure_of(provider_of(), due_in(0.5))
     assert text == "Hello"
     assert failed.error.reason == "DEADLINE_EXCEEDED"
     upstream.script = scripts.hang()
-    with serving(CallContext("r", "t", deadline=now() + 0.3)):
-        assert (await refusal_of(provider_of())).code is Code.DEADLINE_EXCEEDED
+    assert (await refusal_of(provider_of(), due_in(0.3))).code is Code.DEADLINE_EXCEEDED
 
 
 async def test_a_refused_request_frees_its_place(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.llm.domain import cut_to_tokens, estimate_tokens
+from services.llm.domain.generation import Delta, cut_to_tokens, estimate_tokens
 from services.llm.providers.buffer import AnswerBuffer
 from services.llm.providers.ranking import Sentence, rank
 from services.llm.providers.reading import Want, read
@@ -174,16 +174,18 @@ def test_events_are_found_in_any_pieces(payloads: list[bytes], size: int) -> Non
 
 async def test_a_writer_far_ahead_waits_and_nothing_gets_lost() -> None:
     buffer = AnswerBuffer(10)
-    await buffer.put("12345")
-    ahead = asyncio.create_task(buffer.put("67890"))
+    buffer.put("12345")
+    assert not buffer.full
+    buffer.put("67890")
+    ahead = asyncio.create_task(buffer.room())
     await asyncio.sleep(0)
     assert not ahead.done()
-    assert await buffer.take() == "1234567890"
+    assert await buffer.take() == Delta("1234567890")
     await ahead
-    await buffer.put("more")
+    buffer.put("more")
     buffer.end(ValueError("broken"))
     # What came before the end is taken before it is told.
-    assert await buffer.take() == "more"
+    assert await buffer.take() == Delta("more")
     with pytest.raises(ValueError, match="broken"):
         await buffer.take()
 

@@ -54,3 +54,21 @@ async def test_one_deadline_after_another_works() -> None:
     for _ in range(2):
         assert await work(deadlines, 0.01, 60)
         await asyncio.sleep(0.2)  # nobody has one meanwhile: the timer rests
+
+
+async def test_what_is_far_off_is_cut_at_its_time_and_holds_no_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.runtime.interceptors.deadlines._NEAR_SECONDS", 0.2)
+    monkeypatch.setattr("services.runtime.interceptors.deadlines._SWEEP_SECONDS", 0.05)
+    deadlines = Deadlines()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    cut = asyncio.create_task(work(deadlines, 0.6, 60))
+    whole = asyncio.create_task(work(deadlines, 60, 0.7))
+    await asyncio.sleep(0.05)
+    assert not deadlines._slots
+    assert await cut
+    assert 0.6 <= loop.time() - began < 1
+    assert not await whole
+    assert not deadlines._far

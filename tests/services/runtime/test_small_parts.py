@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plexus.identity.v1 import identity_service_pb2
-from plexus.llm.v1 import llm_service_pb2, model_pb2
+from plexus.llm.v1 import generation_pb2, model_pb2
 
 from services.runtime import paging
 from services.runtime.context import Principal
@@ -112,12 +112,12 @@ def test_a_reason_must_be_of_the_contract() -> None:
 def test_secrets_are_redacted_by_the_contract() -> None:
     request = identity_service_pb2.RegisterUserRequest(email="a@b.c", password="hunter2hunter2")
     assert redact(request) == {"email": "a@b.c", "password": REDACTED}
-    nested = llm_service_pb2.GenerateRequest(messages=[model_pb2.ModelMessage(text="hi")])
+    nested = generation_pb2.GenerateRequest(messages=[model_pb2.ModelMessage(text="hi")])
     assert redact(nested) == {"messages": [{"text": "hi"}]}
 
 
 def test_every_module_declares_every_policy() -> None:
-    for module in ("identity", "llm", "history", "agents", "monitor"):
+    for module in ("identity", "llm", "history", "agents", "interop", "monitor"):
         assert module_methods(module)
 
 

@@ -13,13 +13,13 @@ from plexus.gateway.v1.check_pb2 import (
     CheckedHttp,
     CheckedRequest,
 )
-from plexus.llm.v1 import llm_service_pb2
+from plexus.llm.v1 import generation_pb2
 
 from services.runtime.strict_json import SERVICE, StrictJson
 from tests.support import PORT_OF_ITS_OWN
 
 RPC = "/plexus.llm.v1.LlmService/Generate"
-KNOWN = llm_service_pb2.GenerateRequest.DESCRIPTOR.fields_by_name
+KNOWN = generation_pb2.GenerateRequest.DESCRIPTOR.fields_by_name
 
 
 def fields(body: object, field: str = "*") -> list[str]:

@@ -17,7 +17,7 @@ from plexus.identity.v1 import identity_service_pb2 as identity_pb
 from plexus.identity.v1.identity_service_pb2_grpc import (
     IdentityServiceStub,
 )
-from plexus.llm.v1 import llm_service_pb2 as llm_pb
+from plexus.llm.v1 import generation_pb2 as llm_pb
 from plexus.llm.v1.llm_service_pb2_grpc import (
     LlmServiceStub,
 )

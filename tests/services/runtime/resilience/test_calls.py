@@ -10,7 +10,7 @@ import grpc
 import pytest
 from plexus.history.v1 import history_service_pb2 as history_pb
 from plexus.identity.v1 import identity_service_pb2 as identity_pb
-from plexus.llm.v1 import llm_service_pb2 as llm_pb
+from plexus.llm.v1 import generation_pb2 as llm_pb
 
 from services.runtime.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from services.runtime.resilience.breaker import State

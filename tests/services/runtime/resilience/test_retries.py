@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from plexus.identity.v1 import identity_service_pb2 as identity_pb
-from plexus.llm.v1 import llm_service_pb2 as llm_pb
+from plexus.llm.v1 import generation_pb2 as llm_pb
 
 from services.runtime.errors import ResourceExhausted, Unavailable
 from services.runtime.status import remote_errors

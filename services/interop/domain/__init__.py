@@ -1,0 +1,1 @@
+"""OpenAI's protocol as values: what a request asks, and how an answer is written."""

@@ -1,0 +1,1 @@
+"""interop's use cases."""

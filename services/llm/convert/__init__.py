@@ -1,0 +1,1 @@
+"""The contract's messages to this module's values and back."""

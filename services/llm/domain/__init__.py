@@ -1,0 +1,1 @@
+"""What llm is about, its rules and its errors."""

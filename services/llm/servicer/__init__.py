@@ -1,0 +1,1 @@
+"""llm's services over gRPC: each decodes, calls, encodes."""

@@ -1,0 +1,1 @@
+"""Clients in other languages, as their users have them."""
