@@ -27,7 +27,17 @@ from services.trust import IdentityTrust
 
 _LAST_CALLS_SECONDS = 2.0
 _TRUST_DELAY = 1.0
-MODULES = ("identity", "llm", "history", "agents", "interop", "monitor")
+MODULES = (
+    "identity",
+    "llm",
+    "history",
+    "memory",
+    "ingest",
+    "context",
+    "agents",
+    "interop",
+    "monitor",
+)
 
 
 @asynccontextmanager

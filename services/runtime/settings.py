@@ -72,7 +72,7 @@ class Settings(PlexusSettings):
         "(`redis://host:6379/0`); empty: each process for itself.",
     )
     groups: str = Field(
-        "identity+monitor,llm,history,agents",
+        "identity+monitor,llm,history,memory+ingest,context,agents",
         description="Which modules share a process in SHAPE=mesh; those not named have their own.",
     )
     replicas: str = Field(

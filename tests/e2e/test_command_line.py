@@ -84,7 +84,17 @@ async def test_any_rpc_can_be_called(shell: Shell) -> None:
 async def test_the_state_of_every_module_is_a_table(shell: Shell) -> None:
     status, output, _ = await shell.run("status")
     assert status == 0
-    for module in ("identity", "llm", "history", "agents", "interop", "monitor"):
+    for module in (
+        "identity",
+        "llm",
+        "history",
+        "memory",
+        "ingest",
+        "context",
+        "agents",
+        "interop",
+        "monitor",
+    ):
         assert module in output
 
 

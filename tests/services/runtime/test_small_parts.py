@@ -117,7 +117,17 @@ def test_secrets_are_redacted_by_the_contract() -> None:
 
 
 def test_every_module_declares_every_policy() -> None:
-    for module in ("identity", "llm", "history", "agents", "interop", "monitor"):
+    for module in (
+        "identity",
+        "llm",
+        "history",
+        "memory",
+        "ingest",
+        "context",
+        "agents",
+        "interop",
+        "monitor",
+    ):
         assert module_methods(module)
 
 
