@@ -37,8 +37,10 @@ if [ ! -e secrets/redis.conf ]; then
   printf 'redis://:%s@redis:6379/0' "$fresh" | keep PLEXUS_REDIS_URL
 fi
 if [ ! -e secrets/qdrant.yaml ]; then
+  fresh=$(password)
   printf 'service:\n  api_key: %s\nstorage:\n  storage_path: %s\n  snapshots_path: %s\n' \
-    "$(password)" /var/tmp/storage /var/tmp/snapshots | keep qdrant.yaml
+    "$fresh" /var/tmp/storage /var/tmp/snapshots | keep qdrant.yaml
+  printf '%s' "$fresh" | keep PLEXUS_QDRANT_KEY
 fi
 if [ ! -e secrets/grafana_admin ]; then
   password | keep grafana_admin

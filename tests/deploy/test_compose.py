@@ -100,7 +100,7 @@ def test_only_the_gateway_is_published_and_on_loopback(services: dict[str, Json]
     assert port.startswith("127.0.0.1:")
     outside = {name for name, each in compose()["networks"].items() if not each.get("internal")}
     leading = {name for name, each in services.items() if outside & set(each["networks"])}
-    assert leading == {"gateway", "llm"}
+    assert leading == {"gateway", "llm", "ingest"}
 
 
 def test_containers_are_fenced_in(services: dict[str, Json]) -> None:
