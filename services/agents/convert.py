@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from plexus.agents.v1 import agent_pb2, run_pb2
 from plexus.agents.v1 import agents_service_pb2 as pb
+from plexus.context.v1 import source_pb2
 from plexus.errors.v1.errors_pb2 import ErrorReason
 
 from services.agents.domain import (
     Agent,
     Cancelled,
+    Citation,
     Completed,
     Event,
     Failed,
     Run,
+    Source,
     Started,
     TextDelta,
     Usage,
@@ -72,6 +77,8 @@ def to_event(run_id: str, event: Event) -> run_pb2.RunEvent:
             message.run_started.agent_id = agent_id
         case TextDelta(text):
             message.text_delta.text = text
+        case Citation() as citation:
+            message.citation.CopyFrom(_citation(citation))
         case Usage() as usage:
             message.usage.CopyFrom(_usage(usage))
         case Completed(message_id, truncated):
@@ -82,6 +89,21 @@ def to_event(run_id: str, event: Event) -> run_pb2.RunEvent:
         case Cancelled(cancelled_by):
             message.run_cancelled.cancelled_by = cancelled_by
     return message
+
+
+def _citation(citation: Citation) -> run_pb2.RunCitation:
+    return run_pb2.RunCitation(
+        source=_source(citation.source),
+        cited_in=source_pb2.Span(start=citation.cited_in[0], end=citation.cited_in[1]),
+        span=source_pb2.Span(start=citation.span[0], end=citation.span[1]),
+        quote=citation.quote,
+    )
+
+
+def _source(source: Source) -> source_pb2.Source:
+    fields = asdict(source)
+    time = fields.pop("time")
+    return source_pb2.Source(**fields, time=None if time is None else clock.to_timestamp(time))
 
 
 def _usage(usage: Usage) -> run_pb2.Usage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from services.runtime.errors import Aborted, AlreadyExists, PlexusError
 
@@ -55,6 +55,40 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What a citation points to: `plexus.context.v1.Source`. The time is microseconds."""
+
+    kind: int
+    title: str
+    text: str
+    document_id: str = ""
+    passage_id: str = ""
+    page: int = 0
+    headings: tuple[str, ...] = ()
+    start: int = 0
+    end: int = 0
+    memory_id: str = ""
+    version_id: str = ""
+    space: str = ""
+    message_id: str = ""
+    uri: str = ""
+    collection: str = ""
+    time: int | None = None
+    trust: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """What stands behind a part of the answer; spans are `(from, to)` in code points."""
+
+    kind: ClassVar[str] = "citation"
+    source: Source
+    cited_in: tuple[int, int]
+    span: tuple[int, int]
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What the model took, in tokens."""
 
@@ -90,10 +124,10 @@ class Cancelled:
     cancelled_by: str
 
 
-Happening = Started | TextDelta | Usage | Completed | Failed | Cancelled
+Happening = Started | TextDelta | Citation | Usage | Completed | Failed | Cancelled
 Ending = Completed | Failed | Cancelled
 _KINDS: Mapping[str, type[Happening]] = {
-    each.kind: each for each in (Started, TextDelta, Usage, Completed, Failed, Cancelled)
+    each.kind: each for each in (Started, TextDelta, Citation, Usage, Completed, Failed, Cancelled)
 }
 _END_STATES: Mapping[type[Happening], RunState] = {
     Completed: RunState.COMPLETED,
@@ -123,7 +157,17 @@ def to_data(happening: Happening) -> dict[str, object]:
 
 def from_data(kind: str, data: Mapping[str, object]) -> Happening:
     """An event from its stored form."""
+    if kind == Citation.kind:
+        return _citation(**data)  # type: ignore[arg-type]
     return _KINDS[kind](**data)  # type: ignore[arg-type]
+
+
+def _citation(
+    source: Mapping[str, Any], cited_in: list[int], span: list[int], quote: str
+) -> Citation:
+    # JSON knows no tuples.
+    known = Source(**{**source, "headings": tuple(source["headings"])})
+    return Citation(known, (cited_in[0], cited_in[1]), (span[0], span[1]), quote)
 
 
 def end_state(happening: Happening) -> RunState | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from plexus.agents.v1.agents_service_pb2_grpc import add_AgentsServiceServicer_to_server
 
 from services.agents import store
+from services.agents.knowledge import RemoteKnowledge
 from services.agents.leases import Leases
 from services.agents.ports import RemoteHistory, RemoteModels
 from services.agents.runlog import RunLog
@@ -37,7 +38,8 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
     notices = ctx.shared.notices
     runs = RunLog(ctx.database, event_writer, notices, leases.owner)
     history = RemoteHistory(ctx.clients.channel("history"))
-    runner = Runner(runs, history, RemoteModels(ctx.clients.channel("llm")))
+    knowledge = RemoteKnowledge(ctx.clients.channel("context"))
+    runner = Runner(runs, history, knowledge, RemoteModels(ctx.clients.channel("llm")))
     service = AgentsService(
         AgentsSettings(),
         ctx.database,

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 import grpc
@@ -16,6 +17,7 @@ from plexus.history.v1.history_service_pb2_grpc import HistoryServiceStub
 from plexus.llm.v1 import generation_pb2, llm_service_pb2, model_pb2
 from plexus.llm.v1.llm_service_pb2_grpc import LlmServiceStub
 
+from services.agents.domain import Agent, Citation, Source
 from services.runtime.context import principal
 from services.runtime.errors import Unavailable
 from services.runtime.status import remote_errors
@@ -52,6 +54,53 @@ class Finish:
     message: str = ""
 
 
+class Role(IntEnum):
+    """Who a message of a prompt comes from; the numbers are llm's contract's."""
+
+    SYSTEM = model_pb2.MESSAGE_ROLE_SYSTEM
+    USER = model_pb2.MESSAGE_ROLE_USER
+    ASSISTANT = model_pb2.MESSAGE_ROLE_ASSISTANT
+    DEVELOPER = model_pb2.MESSAGE_ROLE_DEVELOPER
+
+
+class Origin(IntEnum):
+    """Where its words come from; the numbers are llm's contract's."""
+
+    SYSTEM = model_pb2.MESSAGE_ORIGIN_SYSTEM
+    DEVELOPER = model_pb2.MESSAGE_ORIGIN_DEVELOPER
+    USER = model_pb2.MESSAGE_ORIGIN_USER
+    MODEL = model_pb2.MESSAGE_ORIGIN_MODEL
+    RETRIEVED = model_pb2.MESSAGE_ORIGIN_RETRIEVED
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A message of a prompt."""
+
+    role: Role
+    origin: Origin
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is given, and what an answer may cite, in the order of its marks."""
+
+    parts: Sequence[Part]
+    sources: Sequence[Source] = ()
+
+    @classmethod
+    def plain(cls, instructions: str, conversation: Sequence[Said]) -> Prompt:
+        """Instructions and what was said, without anything that was looked up."""
+        return cls([Part(Role.SYSTEM, Origin.DEVELOPER, instructions), *map(_part, conversation)])
+
+
+def _part(said: Said) -> Part:
+    if said.by_agent:
+        return Part(Role.ASSISTANT, Origin.MODEL, said.text)
+    return Part(Role.USER, Origin.USER, said.text)
+
+
 @dataclass(frozen=True, slots=True)
 class Asks:
     """What an agent asks a model, and in which session."""
@@ -59,8 +108,7 @@ class Asks:
     agent_id: str
     session_id: str
     model: str
-    instructions: str
-    conversation: Sequence[Said]
+    prompt: Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +133,18 @@ class History(Protocol):
 
     async def window(self, session_id: str, max_tokens: int) -> Sequence[Said]:
         """The newest messages that fit, oldest first."""
+        ...
+
+
+class Knowledge(Protocol):
+    """What has to do with a question, for the caller that the current call acts for."""
+
+    async def prompt(self, agent: Agent, session_id: str, asked: str, max_tokens: int) -> Prompt:
+        """What to give a model so that it answers, within so many tokens."""
+        ...
+
+    async def citations(self, answer: str, sources: Sequence[Source]) -> Sequence[Citation]:
+        """What of the sources stands behind which part of an answer."""
         ...
 
 
@@ -171,17 +231,9 @@ class RemoteModels:
 
     async def answer(self, asks: Asks) -> AsyncGenerator[Answering | Chunk | Finish, None]:
         """See Models."""
-        messages = [
-            model_pb2.ModelMessage(
-                role=model_pb2.MESSAGE_ROLE_SYSTEM,
-                text=asks.instructions,
-                origin=model_pb2.MESSAGE_ORIGIN_DEVELOPER,
-            ),
-            *map(_message, asks.conversation),
-        ]
         request = generation_pb2.GenerateRequest(
             model=asks.model,
-            messages=messages,
+            messages=map(_message, asks.prompt.parts),
             agent_id=asks.agent_id,
             session_id=asks.session_id,
         )
@@ -199,15 +251,11 @@ class RemoteModels:
         raise Unavailable("The model's answer was cut off.", reason="MODEL_UNAVAILABLE")
 
 
-def _message(said: Said) -> model_pb2.ModelMessage:
-    if said.by_agent:
-        return model_pb2.ModelMessage(
-            role=model_pb2.MESSAGE_ROLE_ASSISTANT,
-            text=said.text,
-            origin=model_pb2.MESSAGE_ORIGIN_MODEL,
-        )
+def _message(part: Part) -> model_pb2.ModelMessage:
     return model_pb2.ModelMessage(
-        role=model_pb2.MESSAGE_ROLE_USER, text=said.text, origin=model_pb2.MESSAGE_ORIGIN_USER
+        role=model_pb2.MessageRole.ValueType(part.role),
+        origin=model_pb2.MessageOrigin.ValueType(part.origin),
+        text=part.text,
     )
 
 

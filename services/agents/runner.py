@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,11 +13,22 @@ from services.agents.domain import (
     Completed,
     Ending,
     Failed,
+    Run,
     TextDelta,
     Usage,
     text_of,
 )
-from services.agents.ports import Answering, Asks, Chunk, Finish, History, Models, Said
+from services.agents.ports import (
+    Answering,
+    Asks,
+    Chunk,
+    Finish,
+    History,
+    Knowledge,
+    Models,
+    Prompt,
+    Said,
+)
 from services.agents.pump import TextPump
 from services.agents.runlog import LiveRun, RunLog
 from services.runtime import log, tokens
@@ -29,7 +40,8 @@ _T = TypeVar("_T")
 _MAX_OUTPUT = 1_000_000
 # Counts differ between vocabularies by some percent; this share of a window is left unused.
 _MARGIN = 0.1
-# The most that history gives at a time, in tokens.
+# What a prompt may have at least and at most, in tokens.
+_MIN_WINDOW = 256
 _MAX_WINDOW = 2_000_000
 # The answer's share of the window.
 _ANSWER_SHARE = 0.25
@@ -101,11 +113,14 @@ class Carrier:
 
 
 class Runner:
-    """Answers runs with the help of history and a model."""
+    """Answers runs with the help of history, of what is known, and of a model."""
 
-    def __init__(self, runs: RunLog, history: History, models: Models) -> None:
+    def __init__(
+        self, runs: RunLog, history: History, knowledge: Knowledge, models: Models
+    ) -> None:
         self._runs = runs
         self._history = history
+        self._knowledge = knowledge
         self._models = models
 
     async def answer(self, live: LiveRun, agent: Agent) -> Last:
@@ -116,11 +131,12 @@ class Runner:
         """
         run = live.run
         await self._keep_input(live)
-        conversation = await self._history.window(run.session_id, await self._budget(agent))
-        finish, model = await self._write(live, agent, conversation)
+        prompt = await self._prompt(run, agent)
+        finish, model = await self._write(live, agent, prompt)
         usage = Usage(finish.input_tokens, finish.output_tokens, model)
         if finish.reason:
             return Last(Failed(finish.reason, finish.message), usage)
+        await self._cite(live, prompt)
         return Last(Completed(run.output_message_id, finish.truncated), usage)
 
     async def _keep_input(self, live: LiveRun) -> None:
@@ -138,12 +154,36 @@ class Runner:
         window = await self._models.context_window(agent.model)
         if not window:
             raise NotFound(f"No provider serves the model {agent.model}.", reason="UNKNOWN_MODEL")
-        usable = int(window * (1 - _MARGIN - _ANSWER_SHARE))
-        return min(max(1, usable - tokens.at_most(agent.instructions)), _MAX_WINDOW)
+        return min(max(_MIN_WINDOW, int(window * (1 - _MARGIN - _ANSWER_SHARE))), _MAX_WINDOW)
 
-    async def _write(
-        self, live: LiveRun, agent: Agent, conversation: Sequence[Said]
-    ) -> tuple[Finish, str]:
+    async def _prompt(self, run: Run, agent: Agent) -> Prompt:
+        """What the model is given: what is known and what was said, or the latter alone.
+
+        Where nothing can be looked up, an answer without it is better than none.
+        """
+        budget = await self._budget(agent)
+        try:
+            return await self._knowledge.prompt(agent, run.session_id, run.input, budget)
+        except PlexusError as error:
+            _logger.warning("nothing_looked_up", run_id=run.run_id, error=repr(error))
+        left = max(1, budget - tokens.at_most(agent.instructions))
+        conversation = await self._history.window(run.session_id, left)
+        return Prompt.plain(agent.instructions, conversation)
+
+    async def _cite(self, live: LiveRun, prompt: Prompt) -> None:
+        """Keep what stands behind the answer."""
+        answer = text_of(live.events)
+        if not prompt.sources or not answer:
+            return
+        try:
+            found = await self._knowledge.citations(answer, prompt.sources)
+        except PlexusError as error:
+            _logger.warning("nothing_cited", run_id=live.run.run_id, error=repr(error))
+            return
+        if found:
+            await self._runs.append(live, *found)
+
+    async def _write(self, live: LiveRun, agent: Agent, prompt: Prompt) -> tuple[Finish, str]:
         """Let the model write into the log; returns how it finished, and which model it was."""
         model, written = agent.model, 0
 
@@ -157,8 +197,7 @@ class Runner:
                     agent_id=agent.agent_id,
                     session_id=live.run.session_id,
                     model=agent.model,
-                    instructions=agent.instructions,
-                    conversation=conversation,
+                    prompt=prompt,
                 )
             )
             async with aclosing(events):

@@ -14,7 +14,8 @@ from typing import Any
 import click
 import grpc
 from plexus.agents.v1.agents_service_pb2 import ProcessRequest
-from plexus.agents.v1.run_pb2 import RunEvent
+from plexus.agents.v1.run_pb2 import RunCitation, RunEvent
+from plexus.context.v1.source_pb2 import Source
 from plexus.errors.v1.errors_pb2 import ErrorReason
 
 from services.cli import output
@@ -26,6 +27,9 @@ from services.cli.runs import PATIENCE_SECONDS, RunStream
 # After Ctrl-C: how long to wait for a run's name, and for the event that says it has ended.
 _NAME_SECONDS = 3.0
 _END_SECONDS = 3.0
+
+# Characters of a quote that a terminal shows.
+_LONGEST_QUOTE = 200
 
 
 class Outcome(Enum):
@@ -50,6 +54,7 @@ class Printer:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._midline = False
+        self._cited: dict[str, RunCitation] = {}
 
     def show(self, event: RunEvent) -> Outcome | None:
         """Show one event; returns how the run ended if it is the last."""
@@ -59,6 +64,9 @@ class Printer:
         if kind == "text_delta" and not self._as_json:
             output.write(event.text_delta.text)
             self._midline = not event.text_delta.text.endswith("\n")
+        elif kind == "citation":
+            source = event.citation.source
+            self._cited.setdefault(source.passage_id or source.memory_id, event.citation)
         elif kind == "run_completed":
             return self._completed(truncated=event.run_completed.truncated)
         elif kind == "run_failed":
@@ -91,6 +99,10 @@ class Printer:
         self.end_line()
         if truncated:
             output.note("The answer is cut: the model reached its limit.")
+        if not self._as_json:
+            for citation in self._cited.values():
+                output.note(f"Source: {_named(citation.source)}: “{_short(citation.quote)}”")
+        self._cited.clear()
         return Outcome.COMPLETED
 
 
@@ -187,6 +199,18 @@ async def _unless(interrupt: Callable[[], asyncio.Task[None]], task: asyncio.Tas
         return task.done()
     finally:
         pressed.cancel()
+
+
+def _named(source: Source) -> str:
+    """What a source is called, and where in it to look."""
+    where = [*source.headings[-1:], *([f"page {source.page}"] if source.page else [])]
+    title = source.title or source.memory_id or source.document_id
+    return ", ".join([title, *where]) if source.document_id else f"{title} ({source.space})"
+
+
+def _short(quote: str) -> str:
+    line = " ".join(quote.split())
+    return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 
 def _reason(number: ErrorReason.ValueType) -> str:

@@ -23,7 +23,7 @@ from services.runtime.migrations import migrate
 from services.runtime.shared import MemoryShared
 from services.runtime.tasks import Tasks
 from tests.databases import KINDS, Databases
-from tests.services.agents.scripted import ScriptedHistory, ScriptedModels
+from tests.services.agents.scripted import ScriptedHistory, ScriptedKnowledge, ScriptedModels
 
 MIGRATIONS = Path(__file__).parents[3] / "services" / "agents" / "migrations"
 ALICE = Principal("ten_a", "usr_a", "tok_a", frozenset({2}))
@@ -36,6 +36,7 @@ class Desk:
 
     database: Database
     history: ScriptedHistory = field(default_factory=ScriptedHistory)
+    knowledge: ScriptedKnowledge = field(default_factory=ScriptedKnowledge)
     models: ScriptedModels = field(default_factory=lambda: ScriptedModels("Hello", " there"))
     settings: AgentsSettings = field(default_factory=AgentsSettings)
     tasks: Tasks = field(default_factory=Tasks)
@@ -53,7 +54,7 @@ class Desk:
         notices = MemoryShared().notices
         self.leases = Leases(self.database, self.instance)
         self.runs = RunLog(self.database, event_writer, notices, self.leases.owner)
-        runner = Runner(self.runs, self.history, self.models)
+        runner = Runner(self.runs, self.history, self.knowledge, self.models)
         self.service = AgentsService(
             self.settings,
             self.database,

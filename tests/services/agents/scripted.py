@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from services.agents.ports import Answering, Asks, Chunk, Finish, Said
-from services.runtime.errors import NotFound, PlexusError
+from services.agents.domain import Agent, Citation, Source
+from services.agents.ports import Answering, Asks, Chunk, Finish, Prompt, Said
+from services.runtime.errors import NotFound, PlexusError, Unavailable
 
 Step = str | Exception | Finish | float
 
@@ -45,12 +46,34 @@ class ScriptedHistory:
         return [(said.text, partial) for _, said, partial in self.kept.values() if said.by_agent]
 
 
+class ScriptedKnowledge:
+    """Is away unless it has a prompt; cites what it is told, or raises it."""
+
+    def __init__(self) -> None:
+        self.known: Prompt | None = None
+        self.cited: Sequence[Citation] | PlexusError = ()
+        self.asked: list[tuple[str, int]] = []
+
+    async def prompt(self, agent: Agent, session_id: str, asked: str, max_tokens: int) -> Prompt:
+        """See Knowledge."""
+        self.asked.append((asked, max_tokens))
+        if self.known is None:
+            raise Unavailable("The index does not answer.")
+        return self.known
+
+    async def citations(self, answer: str, sources: Sequence[Source]) -> Sequence[Citation]:
+        """See Knowledge."""
+        if isinstance(self.cited, PlexusError):
+            raise self.cited
+        return self.cited
+
+
 class ScriptedModels:
     """Writes what it is told: text, a pause in seconds, an error, or a finish."""
 
     def __init__(self, *steps: Step) -> None:
         self.steps = steps
-        self.asked: list[Sequence[Said]] = []
+        self.asked: list[Prompt] = []
         self.stopped = asyncio.Event()
         self.on_step: Callable[[], None] = lambda: None
 
@@ -60,7 +83,7 @@ class ScriptedModels:
 
     async def answer(self, asks: Asks) -> AsyncGenerator[Answering | Chunk | Finish, None]:
         """See Models."""
-        self.asked.append(asks.conversation)
+        self.asked.append(asks.prompt)
         try:
             yield Answering("scripted/model")
             for step in self.steps:

@@ -59,7 +59,7 @@ async def test_a_run_is_answered_by_the_grammar(desk: Desk) -> None:
     )
     assert ended.usage == Usage(10, 5, "scripted/model")
     assert desk.history.answers() == [("Hello there", False)]
-    assert [said.text for said in desk.models.asked[0]] == ["What is new?"]
+    assert [part.text for part in desk.models.asked[0].parts][1:] == ["What is new?"]
 
 
 async def test_whoever_watches_from_anywhere_sees_each_event_once(desk: Desk) -> None:
