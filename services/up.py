@@ -211,7 +211,12 @@ def _welcome(settings: Settings, seconds: float) -> None:
     say(f"""
 Plexus is up at {url} after {seconds:.1f} s. Its data and logs are in {settings.data_dir}/.
 
-Ask the built-in agent something; paste this into another terminal:
+See it answer from documents, with its sources, in another terminal of this folder:
+
+  .venv/bin/plexus login --register --url {url}
+  .venv/bin/plexus demo --url {url}
+
+Or over REST:
 
   curl -s {url}/v1/users/register -d \\
     '{{"email": "you@example.com", "password": "change me soon", "display_name": "You"}}'
@@ -219,7 +224,5 @@ Ask the built-in agent something; paste this into another terminal:
     '{{"email": "you@example.com", "password": "change me soon"}}' | cut -d'"' -f4)
   curl -sN {url}/v1/agents/process -H "authorization: Bearer $TOKEN" -d \\
     '{{"input": "Hello! What can you do?"}}'
-
-Or by the command line: .venv/bin/plexus login --register, then .venv/bin/plexus chat
 
 Press Ctrl-C to stop.""")

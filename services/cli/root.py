@@ -8,6 +8,7 @@ import click
 
 from services.cli.commands.call import call
 from services.cli.commands.chat import chat
+from services.cli.commands.demo import demo
 from services.cli.commands.doctor import doctor
 from services.cli.commands.login import login, logout
 from services.cli.commands.shared import examples
@@ -22,6 +23,7 @@ INTERRUPTED = 130
 _START = examples(
     "plexus up                  run it on this machine",
     "plexus login --register    make an account",
+    "plexus demo                take documents in and ask about them",
     'plexus chat "Hello!"       ask the built-in agent',
 )
 
@@ -40,7 +42,7 @@ def plexus() -> None:
     """
 
 
-for _command in (up, status, login, logout, chat, call, doctor):
+for _command in (up, status, login, logout, demo, chat, call, doctor):
     plexus.add_command(_command)
 
 

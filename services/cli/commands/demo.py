@@ -1,0 +1,91 @@
+"""`plexus demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from services.cli import output
+from services.cli.address import Address
+from services.cli.commands.shared import examples, url_option
+from services.cli.settings import CliSettings, quiet_grpc
+
+if TYPE_CHECKING:
+    from services.cli.client import Client
+    from services.cli.demo import Taken
+
+
+@click.command(
+    epilog=examples(
+        "plexus login --register",
+        "plexus demo",
+        'plexus demo --question "Where are the keys of providers kept?"',
+        'plexus demo --folder ~/notes --question "When do we meet?"',
+    )
+)
+@click.option("--question", metavar="TEXT", help="What to ask.")
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the documents are.  [default: this project's own]",
+)
+@url_option
+def demo(question: str | None, folder: Path | None, url: str | None) -> int:
+    """Take documents in and ask about them.
+
+    The documents are this project's own: each is read, cut into passages and indexed; then the
+    built-in agent answers from them, and says where each sentence stands. It may be repeated.
+    """
+    settings = CliSettings()
+    quiet_grpc()
+    from services.cli import client
+    from services.cli.demo import QUESTION
+
+    address = Address.parse(url or settings.url)
+    place = folder or Path(__file__).resolve().parents[3]
+    asked = question or QUESTION
+    return client.run(address.url, settings, lambda connected: _show(connected, place, asked))
+
+
+async def _show(client: Client, folder: Path, question: str) -> int:
+    from services.cli.chat import ask
+    from services.cli.demo import COLLECTION, own_documents, take_in
+
+    documents = own_documents(folder)
+    taken: list[Taken] = []
+    with _progress(len(documents)) as advance:
+        async with aclosing(take_in(client, documents)) as read:
+            async for each in read:
+                taken.append(each)
+                advance()
+    rows = [
+        (each.title, str(each.passages), each.problem or "ready")
+        for each in sorted(taken, key=lambda each: each.title)
+    ]
+    output.table(("document", "passages", "state"), rows)
+    output.note(f"\n{question}\n")
+    turn = await ask(client, question)
+    output.note(
+        f'\nAsk on: plexus chat --session {turn.session_id} "…"   '
+        f'See the passages: plexus call context/Search --json \'{{"query": "…", '
+        f'"filter": "collection = {COLLECTION}"}}\''
+    )
+    return turn.outcome.value
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, a line elsewhere; gives what says that one more is done."""
+    if not output.on_terminal():
+        output.note(f"Taking in {total} documents …")
+        yield lambda: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Taking in documents", total=total)
+        yield lambda: bar.advance(task)
