@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import email
 import email.policy
 import json
@@ -69,6 +70,12 @@ def plain_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def rows(path: Path) -> list[list[str]]:
+    """The rows of a table, its header first."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
 def _question(line: dict[str, object]) -> Question:
     relevant = line["relevant"]
     if not isinstance(relevant, list):
@@ -87,7 +94,8 @@ def _question(line: dict[str, object]) -> Question:
 def _parts(message: EmailMessage) -> Iterator[str]:
     """The headers a reader sees, then the text of the body and of each text attachment."""
     yield "\n".join(
-        f"{name}: {message[name]}" for name in ("From", "To", "Cc", "Date", "Subject")
+        f"{name}: {message[name]}"
+        for name in ("From", "To", "Cc", "Date", "Subject")
         if name in message
     )
     for part in message.walk():
