@@ -49,6 +49,9 @@ _NETWORK_OPTIONS: tuple[tuple[str, Any], ...] = (
     # No ping is sent while another is out, and that one has its own time-out: a minute.
     ("grpc.http2.ping_timeout_ms", 2_500),
     ("grpc.http2.max_pings_without_data", 0),
+    # Also where nothing is under way: the next call would have to wait for all of that, after what
+    # it may have waited for another module already.
+    ("grpc.keepalive_permit_without_calls", 1),
     # A name gets new addresses while replicas come and go.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
 )

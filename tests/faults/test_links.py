@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from services.app import MODULES
 from services.packaged import PackagedPostgres
 from tests.e2e.callers import Grpc
 from tests.e2e.conftest import sign_up
-from tests.faults.links import HALF_OPEN, PAIRS, PASSING, RUN_SECONDS, Outcome, suffer
+from tests.faults import links
+from tests.faults.links import HALF_OPEN, PAIRS, PASSING, RUN_SECONDS, Load, Outcome, suffer
 from tests.faults.suite import FULL, Suite, running, sized, until_shown
-from tests.faults.wired import wired
+from tests.faults.wired import GROUPS, wired
 
 _CALM_SECONDS = sized(1.0, 1.5)
 _FAULT_SECONDS = sized(1.5, 4.0)
@@ -72,6 +75,30 @@ async def test_a_bad_connection_is_over_when_it_is_over(
         assert [str(each) for each in made if each.before < _WELL] == []
         # A fault that touched nothing was none.
         assert [str(each) for each in made if not each.touched] == []
+
+
+def test_every_module_is_wired() -> None:
+    wired_up = [module for group in GROUPS for module in group.split("+")]
+    assert sorted(wired_up) == sorted(MODULES)
+
+
+async def test_who_waits_has_not_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "_STEADY_SECONDS", 0.0)
+
+    class Quiet(Load):
+        async def _unary(self, path: str, request: bytes) -> None:
+            """Well at once."""
+
+        async def _process(self) -> None:
+            await asyncio.sleep(3600)
+
+    load = Quiet("127.0.0.1:1", "")
+    running = asyncio.create_task(load.run())
+    await asyncio.sleep(0.1)
+    await load.go_on(healed := load.now, 0.0, 2.5)
+    assert load.now - healed >= 2.5
+    running.cancel()
+    await load.close()
 
 
 # Defects, what shows each, and how.

@@ -31,7 +31,10 @@ from tests.faults.proxy import FaultProxy
 from tests.redis_server import RedisServer
 
 _LEASH = ROOT / "gateway" / "leash.py"
-GROUPS = ("identity+monitor", "llm", "history", "agents")
+# Every module is in one: what a gateway or a caller finds at an address must be what it looks for.
+AGENTS = "agents+interop"
+CALLED = ("identity+monitor", "llm", "history+memory+ingest+context")
+GROUPS = (*CALLED, AGENTS)
 _UP_SECONDS = 60.0
 _numbers = itertools.count()
 
@@ -120,6 +123,7 @@ class Wired:
             "port": str(self.port),
             "address": "127.0.0.1:{port}",
             "mesh_port": str(first),
+            "groups": ",".join(GROUPS),
             "database_url": f"postgresql://plexus@{database}/{self._database}",
             "redis_url": f"redis://{redis}/0",
             "argon2_memory_kib": "1024",
@@ -159,7 +163,7 @@ class Wired:
         assert await self._processes.pop().wait() == 0, self.printed
         count = len(GROUPS)
         for number, group in enumerate(GROUPS):
-            first = self._listen + (2 * count if group == "agents" else 0)
+            first = self._listen + (2 * count if group == AGENTS else 0)
             own = {"listen": f"127.0.0.1:{self._listen + number}", "instance": f"{group}-0"}
             name = group.replace("+", "-")
             await self._run(self._environment(first, **own), "serve", "--group", name)

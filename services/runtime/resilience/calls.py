@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from services.runtime.contract import Method
+from services.runtime.resilience.breaker import State
 from services.runtime.resilience.bulkhead import Bulkhead, Full
 from services.runtime.resilience.callee import Callee, had_full_time, too_late, verdict
 from services.runtime.resilience.retries import MOST_TRIES
@@ -118,6 +119,7 @@ class Outgoing:
     async def _place(self) -> None:
         if self._cancelled:
             raise asyncio.CancelledError
+        await self._outwait_breaker()
         self._refuse_early()
         if self._pool is None or self._pool.enter():
             return
@@ -129,6 +131,21 @@ class Outgoing:
             raise self._callee.full() from full
         finally:
             self._pause = None
+
+    async def _outwait_breaker(self) -> None:
+        """Let a call that is made again wait while it may not be, for some turns at most.
+
+        Calls that fail together, as all do on a connection that died, open the breaker for each
+        other: the callee may be well, and it is by the next call that one finds out.
+        """
+        for turn in range(MOST_TRIES if self._tries and self._guarded else 0):
+            breaker = self._callee.breaker
+            wait, remaining = breaker.blocked(), self.time_remaining()
+            if not wait or (remaining is not None and too_late(remaining - wait)):
+                return
+            # Behind a probe that may be over in no time, or after a pause, but not all at once.
+            jitter = self._callee.delay(turn + 1)
+            await self._sleep(wait + jitter if breaker.state is State.OPEN else min(wait, jitter))
 
     def _judge(self, good: bool | None) -> None:
         """Tell the breaker how the attempt went, once."""
@@ -147,8 +164,12 @@ class Outgoing:
             raise error
         self._callee.retried += 1
         self._call = None
+        await self._sleep(wait)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, or be cancelled meanwhile."""
         self._pause = asyncio.get_running_loop().create_future()
-        timer = self._pause.get_loop().call_later(wait, _wake, self._pause)
+        timer = self._pause.get_loop().call_later(seconds, _wake, self._pause)
         try:
             await self._pause
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from plexus.identity.v1 import identity_service_pb2 as identity_pb
 from plexus.llm.v1 import generation_pb2 as llm_pb
 
 from services.runtime.errors import ResourceExhausted, Unavailable
+from services.runtime.resilience.breaker import State
 from services.runtime.status import remote_errors
 from tests.services.runtime.resilience.backend import (
     GET,
@@ -72,6 +74,35 @@ async def test_retries_end_with_their_budget(mesh: Mesh) -> None:
     with pytest.raises(Unavailable), remote_errors():
         await mesh.history.GetSession(GET)
     assert mesh.backend.calls == before + 1
+
+
+async def test_calls_that_fail_together_do_not_keep_each_other_out(mesh: Mesh) -> None:
+    count = 24
+    together = asyncio.Event()
+
+    async def once_for_all(context: Any) -> None:
+        if mesh.backend.calls <= count:
+            if mesh.backend.calls == count:
+                together.set()
+            await together.wait()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    mesh.backend.script = once_for_all
+    await asyncio.gather(*(mesh.history.GetSession(GET) for _ in range(count)))
+    callee = mesh.callee()
+    assert (callee.breaker.opened, callee.breaker.state) == (1, State.CLOSED)
+    assert (mesh.backend.calls, callee.retried) == (2 * count, count)
+
+
+async def test_a_repeated_call_waits_for_an_open_breaker_no_longer_than_it_has(mesh: Mesh) -> None:
+    mesh.backend.script = failing(1_000)
+    calls = [mesh.history.GetSession(GET) for _ in range(30)]
+    began = time.monotonic()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, grpc.aio.AioRpcError) for each in ended)
+    assert time.monotonic() - began < 5
+    # However often one waits, what is sent stays bounded: a probe now and then.
+    assert mesh.backend.calls < 60
 
 
 async def test_a_stream_is_made_again_until_its_first_message(mesh: Mesh) -> None:
