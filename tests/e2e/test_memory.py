@@ -52,7 +52,9 @@ async def texts(user: Caller) -> list[str]:
 
 async def test_what_is_known_has_a_history(user: Caller) -> None:
     first = await store(user, "The total of the invoice is 40 euros.", idempotency_key="one")
-    assert await store(user, "The total of the invoice is 40 euros.", idempotency_key="one") == first
+    assert (
+        await store(user, "The total of the invoice is 40 euros.", idempotency_key="one") == first
+    )
     same = await store(user, "the total of the invoice is 40 euros")
     assert same.results[0].outcome == memory_pb2.STORE_OUTCOME_UNCHANGED
     await user.unary(

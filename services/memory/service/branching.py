@@ -26,7 +26,7 @@ from services.memory.service.browsing import by_key
 from services.memory.service.reading import View, head, resolve
 from services.memory.service.storing import linked
 from services.memory.service.writing import Desk, Writing, author_of, commit
-from services.memory.store import commits, spaces, versions
+from services.memory.store import commits, spaces, sweeping, versions
 from services.memory.store.shared import Place
 from services.memory.tables import branches, tags
 from services.runtime import clock, paging
@@ -130,6 +130,7 @@ class Branching:
         async with self._desk.database.transaction((who.tenant_id,)) as connection:
             await spaces.get(connection, place, who.user_id, lock=True)
             await commits.delete_name(connection, table, place, name)
+            await sweeping.ask(connection, place)
 
     async def merge(self, who: Principal, asked: Merge) -> tuple[Commit | None, Conflicts, int]:
         """Merge a branch: the commit if there is one, what stands in the way, how much changes.

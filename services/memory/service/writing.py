@@ -77,11 +77,15 @@ class Desk:
             except (Conflict, IntegrityError):
                 # Another replica began the same space, or answered the same request, just now.
                 continue
-            await self.notices.publish(FEED_TOPIC)
+            await self.tell()
             return done
         raise Aborted(
             "Others were first each time. Read the head and try again.", reason="STALE_HEAD"
         )
+
+    async def tell(self) -> None:
+        """Say that there may be more in the feed."""
+        await self.notices.publish(FEED_TOPIC)
 
     async def head_of(
         self, connection: Connection, place: Place, space: Space, name: str, expected: str = ""

@@ -65,6 +65,11 @@ async def under_way(connection: Connection, limit: int) -> list[tuple[Erasure, i
     return [(_erasure(row), row.cut_time) for row in rows]
 
 
+async def count(connection: Connection, erasure: Erasure, gone: int) -> None:
+    """Count versions that were erased."""
+    await change(connection, erasure, erased_versions=erasures.c.erased_versions + gone)
+
+
 async def change(connection: Connection, erasure: Erasure, **values: Any) -> None:
     """Keep how far one is."""
     same = (
