@@ -4,7 +4,8 @@ The text is what its blocks say, one after the other, with an empty line after e
 after each row of a table. A passage has about 250 tokens and at most 400, as far as its language
 has sentences: neither a sentence nor a row is cut unless it is longer than that by itself. What is
 short is joined with what comes before it under the same heading. Passages do not overlap, and
-nothing but headings and white space is between them: a heading is above the passages that follow,
+nothing but headings and white space is between them. One that a sentence carries over the end of a
+page counts to the page on which it begins: a heading is above the passages that follow,
 and one with nothing below it is a passage itself.
 """
 
@@ -80,6 +81,7 @@ class Chunker:
         self._take = take
         self._length = 0
         self._page = 0
+        self._turned = False
         self._headings: list[_Heading] = []
         self._held: _Held | None = None
         self._open: list[tuple[str, int]] = []
@@ -96,8 +98,7 @@ class Chunker:
 
     def page(self, number: int) -> None:
         """What follows is on this page."""
-        if self._tokens >= _SMALL_TOKENS and self._ends_well():
-            self._flush()
+        self._turned = number != self._page
         self._page = number
 
     def heading(self, text: str, level: int) -> None:
@@ -157,6 +158,9 @@ class Chunker:
     def _add(self, kind: Kind, text: str, border: re.Pattern[str], gap: str) -> None:
         if not text or text.isspace():
             return
+        if self._turned and not (text[0].islower() and not self._ends_well()):
+            self._flush(kind)
+        self._turned = False
         self._begin_content()
         for part in _split(text + gap, border):
             for piece in _joined(part):
@@ -193,6 +197,7 @@ class Chunker:
             and min(new.tokens, held.tokens) < _SMALL_TOKENS
             and new.tokens + held.tokens <= MAX_TOKENS
             and held.kind is kind is Kind.TEXT
+            and held.page == new.page
         ):
             held.raw += raw
             held.tokens += new.tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import BinaryIO
 
 from services.ingest.domain.looks import (
@@ -10,6 +11,7 @@ from services.ingest.domain.looks import (
     HTML,
     MAIL,
     MARKDOWN,
+    PDF,
     TEXT,
     TSV,
     XLSX,
@@ -21,6 +23,17 @@ from services.ingest.parsing.records import Job, Output
 from services.ingest.parsing.refusals import Refused
 
 _HEAD = 65_536
+_PARSERS = {
+    PDF: "pdf",
+    DOCX: "docx",
+    XLSX: "xlsx",
+    CSV: "tables",
+    TSV: "tables",
+    HTML: "html",
+    MARKDOWN: "markdown",
+    MAIL: "mail",
+    TEXT: "text",
+}
 
 
 def read(job: Job, output: Output) -> None:
@@ -35,7 +48,11 @@ def read(job: Job, output: Output) -> None:
         if kind == ZIP:
             kind = _of_archive(file)
             file.seek(0)
-        _parse(kind, file, output)
+        if kind not in _PARSERS:
+            raise Refused("UNKNOWN_KIND", "Nothing here reads this kind of file.")
+        # A parser that reads one kind does not pay for all.
+        parser = importlib.import_module(f"services.ingest.parsing.{_PARSERS[kind]}")
+        parser.read(file, output)
     output.done(kind)
 
 
@@ -47,42 +64,3 @@ def _of_archive(file: BinaryIO) -> str:
     if "xl/workbook.xml" in names:
         return XLSX
     raise Refused("UNKNOWN_KIND", "It is an archive, and of no kind that is read here.")
-
-
-def _parse(kind: str, file: BinaryIO, output: Output) -> None:
-    # Each is imported where it is used: a parser that reads one kind does not pay for all.
-    match kind:
-        case "application/pdf":
-            from services.ingest.parsing import pdf
-
-            pdf.read(file, output)
-        case _ if kind == DOCX:
-            from services.ingest.parsing import docx
-
-            docx.read(file, output)
-        case _ if kind == XLSX:
-            from services.ingest.parsing import xlsx
-
-            xlsx.read(file, output)
-        case _ if kind in (CSV, TSV):
-            from services.ingest.parsing import tables
-
-            tables.read(file, output, tabs=kind == TSV)
-        case _ if kind == HTML:
-            from services.ingest.parsing import html
-
-            html.read(file.read(), output)
-        case _ if kind == MARKDOWN:
-            from services.ingest.parsing import markdown
-
-            markdown.read(file.read(), output)
-        case _ if kind == MAIL:
-            from services.ingest.parsing import mail
-
-            mail.read(file, output)
-        case _ if kind == TEXT:
-            from services.ingest.parsing import text
-
-            text.read(file, output)
-        case _:
-            raise Refused("UNKNOWN_KIND", "Nothing here reads this kind of file.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -15,12 +16,13 @@ _MAX_BYTES = 20_000_000
 _MAX_NESTING = 20
 
 
-def read(data: bytes, output: Output) -> None:
+def read(file: BinaryIO, output: Output) -> None:
     """Read Markdown.
 
     Raises:
         Refused: It is too large.
     """
+    data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise Refused("TOO_LARGE", "It is larger than Markdown may be.")
     text = decoded(data).replace("\0", "")
