@@ -64,10 +64,10 @@ class PassageFacts:
     """What is known of a passage and its document."""
 
     tenant_id: str
-    passage_id: str
     document_id: str
     revision: int
-    text: str
+    passage_id: str = ""
+    text: str = ""
     title: str = ""
     headings: Sequence[str] = ()
     page: int = 0
@@ -147,15 +147,18 @@ def memory_entry(facts: MemoryFacts) -> Entry:
     return Entry(entry_id, "\n".join(filter(None, (facts.subject, facts.text))), _set(payload))
 
 
-def readable(user_id: str, spaces: Sequence[str], at: int, *, past: bool) -> Condition:
+def readable(
+    user_id: str, spaces: Sequence[str], at: int, *, past: bool, documents: bool = True
+) -> Condition:
     """What a caller may find: documents of everyone and its own, memories of some spaces.
 
     Args:
         at: The moment at which memories must be current and hold, in microseconds.
         past: Whether that moment was asked for; else what is current is found.
+        documents: Whether documents are looked at.
     """
     now = Within("until", gt=float(at)) if past else Within("until", gte=NEVER)
-    documents = (equal("kind", DOCUMENT), AnyOf("readers", (_EVERYONE, user_id)))
+    passages = (equal("kind", DOCUMENT), AnyOf("readers", (_EVERYONE, user_id)))
     memories = (
         equal("kind", MEMORY),
         AnyOf("space", tuple(spaces)),
@@ -164,7 +167,7 @@ def readable(user_id: str, spaces: Sequence[str], at: int, *, past: bool) -> Con
         Within("valid_from", lte=float(at)),
         Within("valid_until", gt=float(at)),
     )
-    return Either((Both(documents), Both(memories)))
+    return Either((*((Both(passages),) if documents else ()), Both(memories)))
 
 
 def attribute_key(name: str, kind: str) -> str:

@@ -19,6 +19,7 @@ from services.context.index.backend import WORDS, Backend, Point
 from services.context.text import bm25
 from tests.services.context.backends import KINDS, opened
 
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
 EVERYTHING = Both(())
 SHELF = "a"
 
@@ -32,7 +33,7 @@ async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 def passage(number: int, text: str, tenant: str = "ten_a", **facts: object) -> Point:
-    known = PassageFacts(tenant, f"psg_{number}", f"doc_{number}", 1, text, **facts)  # type: ignore[arg-type]
+    known = PassageFacts(tenant, f"doc_{number}", 1, f"psg_{number}", text, **facts)  # type: ignore[arg-type]
     entry = passage_entry(known)
     return Point(entry.entry_id, entry.payload, bm25.document(entry.text))
 
