@@ -65,7 +65,9 @@ class Backend(Protocol):
         """
         ...
 
-    async def payloads(self, shelf: str, entry_ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    async def payloads(
+        self, shelf: str, entry_ids: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
         """What is kept with points, of those that are there."""
         ...
 

@@ -183,7 +183,9 @@ class EdgeIndex:
         )
         return [Found(*each) for each in found]
 
-    async def payloads(self, shelf: str, entry_ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    async def payloads(
+        self, shelf: str, entry_ids: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
         """See Backend."""
         found: Mapping[str, Mapping[str, Any]] = await self._ask(
             "payloads", shelf=shelf, entry_ids=list(entry_ids)

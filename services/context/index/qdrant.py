@@ -56,9 +56,7 @@ class QdrantIndex:
             aliases = (await self._client.get_aliases()).aliases
         serving = [each.collection_name for each in aliases if each.alias_name == _SERVING]
         names = sorted(
-            each.name.removeprefix(_PREFIX)
-            for each in collections
-            if each.name.startswith(_PREFIX)
+            each.name.removeprefix(_PREFIX) for each in collections if each.name.startswith(_PREFIX)
         )
         return (serving[0].removeprefix(_PREFIX) if serving else ""), names
 
@@ -74,9 +72,7 @@ class QdrantIndex:
                     name, vectors_config={}, sparse_vectors_config={WORDS: words}
                 )
             # Made again where the last attempt ended between them.
-            tenant = models.KeywordIndexParams(
-                type=models.KeywordIndexType.KEYWORD, is_tenant=True
-            )
+            tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
             await self._client.create_payload_index(name, TENANT, tenant)
             for key in KEYWORDS:
                 await self._client.create_payload_index(name, key, models.PayloadSchemaType.KEYWORD)
@@ -145,7 +141,9 @@ class QdrantIndex:
             )
         return [Found(str(each.id), each.score, each.payload or {}) for each in found.points]
 
-    async def payloads(self, shelf: str, entry_ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    async def payloads(
+        self, shelf: str, entry_ids: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
         """See Backend."""
         async with _answering():
             found = await self._client.retrieve(_PREFIX + shelf, list(entry_ids), with_payload=True)
@@ -209,9 +207,7 @@ def _vectors(point: Point) -> dict[str, Any]:
     vectors: dict[str, Any] = {name: list(vector) for name, vector in point.dense.items()}
     if point.words is not None:
         words = point.words
-        vectors[WORDS] = models.SparseVector(
-            indices=list(words.indices), values=list(words.values)
-        )
+        vectors[WORDS] = models.SparseVector(indices=list(words.indices), values=list(words.values))
     return vectors
 
 

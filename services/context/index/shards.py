@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import time
@@ -122,13 +123,14 @@ class Shards:
         """See Backend."""
         wanted = _filter(condition)
         parameters = None
+        nearest: Any = vector
         if isinstance(vector, dict):
-            vector = edge.SparseVector(vector["indices"], vector["values"])
+            nearest = edge.SparseVector(vector["indices"], vector["values"])
             tenant = edge.Filter(must=[_condition(condition["must"][0])])
             parameters = edge.SearchParams(idf=edge.IdfParams(corpus=tenant))
         request = edge.QueryRequest(
             limit=limit,
-            query=edge.Query.Nearest(vector, using=using),
+            query=edge.Query.Nearest(nearest, using=using),
             filter=wanted,
             with_payload=True,
             params=parameters,
@@ -156,7 +158,9 @@ class Shards:
         """See Backend."""
         shard = self._shard(shelf)
         if using not in self._spaces(shelf):
-            shard.update(edge.UpdateOperation.create_dense_vector(using, size, edge.Distance.Cosine))
+            shard.update(
+                edge.UpdateOperation.create_dense_vector(using, size, edge.Distance.Cosine)
+            )
 
     def set_vectors(self, shelf: str, using: str, vectors: dict[str, list[float]]) -> None:
         """See Backend."""
@@ -171,8 +175,6 @@ class Shards:
             shard.update(edge.UpdateOperation.update_vectors(given))
 
     def _spaces(self, shelf: str) -> set[str]:
-        import json
-
         config = json.loads((self._folder / shelf / "edge_config.json").read_text())
         return set(config.get("vectors") or {})
 
@@ -199,7 +201,7 @@ def _vectors(point: Json) -> Json:
 
 def _filter(plain: Json) -> Any:
     """A filter of Qdrant's REST interface as Edge has it."""
-    parts = {
+    parts: Json = {
         name: [_condition(each) for each in plain[name]]
         for name in ("must", "should", "must_not")
         if name in plain

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from services.context.domain.conditions import TENANT
+from services.context.domain.entries import Payload
 from services.context.index.backend import Backend, Point
 from services.runtime import clock
 from services.runtime.errors import Unavailable
@@ -111,8 +112,8 @@ class Library:
             return
 
     async def _write(self, shelf: str, name: str, position: int) -> None:
-        payload = {TENANT: _OURS, "position": float(position)}
-        await self.backend.upsert(shelf, [Point(_place(name), dict(payload))])
+        payload: Payload = {TENANT: _OURS, "position": float(position)}
+        await self.backend.upsert(shelf, [Point(_place(name), payload)])
 
 
 def _place(name: str) -> str:

@@ -194,5 +194,3 @@ def _place(payload: Mapping[str, object]) -> _Place:
     if payload["kind"] == DOCUMENT:
         return _Place(Kind.DOCUMENT, str(payload["passage_id"]))
     return _Place(Kind.MEMORY, str(payload["memory_id"]), str(payload["space"]))
-
-

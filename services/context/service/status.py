@@ -51,9 +51,7 @@ class StatusService:
         building = await self._library.building()
         return Status(
             entries=await self._library.backend.count(shelf, of_tenant(tenant_id, Both(()))),
-            behind=sum(
-                max(0, end - at) for end, at in zip(newest, positions, strict=True)
-            ),
+            behind=sum(max(0, end - at) for end, at in zip(newest, positions, strict=True)),
             rebuild_percent=await self._percent(building, newest) if building else None,
             embedding_models=(),
             backend=self._library.backend.name,

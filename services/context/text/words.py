@@ -104,7 +104,7 @@ def _fold(word: str) -> str:
 
 @cache
 def _stemmer(language: str) -> _Stemmer:
-    import snowballstemmer
+    import snowballstemmer  # type: ignore[import-untyped]
 
     found: _Stemmer = snowballstemmer.stemmer(language)
     return found
@@ -149,7 +149,5 @@ def query_terms(text: str) -> list[str]:
     languages = [language] if language else list(LANGUAGES)
     carrying = [word for word in found if not any(is_stop(word.text, each) for each in languages)]
     return list(
-        dict.fromkeys(
-            stem(word.text, each) for word in carrying or found for each in languages
-        )
+        dict.fromkeys(stem(word.text, each) for word in carrying or found for each in languages)
     )

@@ -1,9 +1,11 @@
-"""The two indexes that one suite is for. No Qdrant server can run here: the local mode of its
-client, which asks the same questions of a small index in memory, stands in for one."""
+"""The two indexes that one suite is for.
+
+No Qdrant server can run here: the local mode of its client, which asks the same questions of a small
+index in this process, stands in for one.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,8 +25,8 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Backend]:
         async with edge_in(folder) as index:
             yield index
     else:
-        async with asyncio.timeout(60):
-            from qdrant_client import AsyncQdrantClient
+        from qdrant_client import AsyncQdrantClient
+
         client = AsyncQdrantClient(path=str(folder / "qdrant"))
         try:
             yield QdrantIndex(client)
