@@ -94,7 +94,9 @@ def contradict(first: Content, second: Content) -> bool:
         return True
     if one.claim is None or other.claim is None or one.claim[0] != other.claim[0]:
         return False
-    return one.claim[1] != other.claim[1] or turned
+    # Who says more of the same does not say otherwise.
+    first_value, second_value = set(one.claim[1]), set(other.claim[1])
+    return turned or not (first_value <= second_value or second_value <= first_value)
 
 
 def _meet(first: Content, second: Content) -> bool:

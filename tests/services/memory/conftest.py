@@ -24,6 +24,7 @@ from services.runtime.context import Principal, acting_as, mesh_principal
 from services.runtime.errors import PlexusError
 from services.runtime.status import remote_errors
 from tests.databases import KINDS, Databases
+from tests.services.memory.house import House, built
 from tests.support import served, settings_in
 
 TENANT = "ten_1"
@@ -150,6 +151,12 @@ async def calls(
     settings = settings_in(tmp_path, **await databases.settings(request.param))
     async with served(settings, ["memory"]) as found:
         yield Calls(found.clients)
+
+
+@pytest.fixture(params=KINDS)
+async def house(request: pytest.FixtureRequest, databases: Databases) -> House:
+    """Memory's use cases, on an empty database."""
+    return await built(await databases.make(request.param))
 
 
 @contextmanager
