@@ -35,9 +35,7 @@ def pdf(pages: Sequence[str], *, title: str = "A report", streams: Sequence[byte
             b"/Resources << /Font << /F1 3 0 R >> >> >>" % (6 + 2 * number)
         )
         filtered = b"" if body.startswith(b"BT") else b"/Filter /FlateDecode "
-        objects.append(
-            b"<< %s/Length %d >>\nstream\n%s\nendstream" % (filtered, len(body), body)
-        )
+        objects.append(b"<< %s/Length %d >>\nstream\n%s\nendstream" % (filtered, len(body), body))
     out = io.BytesIO()
     out.write(b"%PDF-1.7\n")
     places = []
@@ -96,9 +94,7 @@ def mail(*attached: tuple[str, bytes], subject: str = "Leave", html: str = "") -
     if html:
         message.add_alternative(html, subtype="html")
     for name, data in attached:
-        message.add_attachment(
-            data, maintype="application", subtype="octet-stream", filename=name
-        )
+        message.add_attachment(data, maintype="application", subtype="octet-stream", filename=name)
     return message.as_bytes()
 
 
