@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from services.runtime.errors import InvalidRequest, NotFound
 from tests.certificates import Authority
 from tests.databases import KINDS, Databases
 from tests.services.ingest import files, mail_servers
-from tests.services.ingest.conftest import Desk
+from tests.services.ingest.conftest import Desk, site
 from tests.support import served, settings_in
 
 
@@ -85,22 +84,6 @@ async def titles(desk: Desk, source: source_pb2.Source) -> list[str]:
         document_service_pb2.ListDocumentsRequest(source_id=source.source_id)
     )
     return sorted(each.title for each in reply.documents)
-
-
-@asynccontextmanager
-async def site(handler: Any) -> AsyncIterator[str]:
-    """A web server for a test."""
-    app = web.Application()
-    app.router.add_get("/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    place = web.TCPSite(runner, "127.0.0.1", 0)
-    await place.start()
-    assert place._server is not None
-    try:
-        yield f"http://127.0.0.1:{place._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_folder_is_kept_up_with(watched: Desk, tmp_path: Path) -> None:
