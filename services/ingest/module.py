@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plexus.ingest.v1.document_service_pb2_grpc import add_DocumentServiceServicer_to_server
 from plexus.ingest.v1.feed_service_pb2_grpc import add_FeedServiceServicer_to_server
+from plexus.ingest.v1.source_service_pb2_grpc import add_SourceServiceServicer_to_server
 from plexus.ingest.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 
 from services.ingest import tables, workers
@@ -19,13 +20,18 @@ from services.ingest.service.documents import Documents
 from services.ingest.service.feed import Feed
 from services.ingest.service.fetching import Fetcher
 from services.ingest.service.keeping import Keeper
+from services.ingest.service.looking import Looker
 from services.ingest.service.news import News
 from services.ingest.service.parsers import Parsers
+from services.ingest.service.places.folder import Folders
+from services.ingest.service.places.mailbox import Mailboxes
 from services.ingest.service.reading import Reader
 from services.ingest.service.scratch import scratch
+from services.ingest.service.sources import Sources
 from services.ingest.service.uploads import Uploads
 from services.ingest.servicer.documents import DocumentServicer
 from services.ingest.servicer.feed import FeedServicer
+from services.ingest.servicer.sources import SourceServicer
 from services.ingest.servicer.uploads import UploadServicer
 from services.ingest.settings import IngestSettings
 from services.runtime.egress import Egress
@@ -60,6 +66,22 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
     uploads = Uploads(settings, ctx.database, keeper, bringing, replies)
     add_DocumentServiceServicer_to_server(DocumentServicer(documents, bringing), ctx.server)
     add_UploadServiceServicer_to_server(UploadServicer(uploads), ctx.server)
+    folders = Folders(settings.ingest_folders)
+    sources = Sources(ctx.database, bringing, egress, folders, ctx.master_key, replies, news)
+    add_SourceServiceServicer_to_server(SourceServicer(sources), ctx.server)
+    looker = Looker(
+        ctx.database,
+        keeper,
+        bringing,
+        documents,
+        fetcher,
+        Mailboxes(egress, settings.ingest_mail_ca),
+        folders,
+        leases,
+        ctx.master_key,
+        news,
+        ctx.tasks,
+    )
     add_FeedServiceServicer_to_server(FeedServicer(Feed(ctx.database, news), documents), ctx.server)
     with scratch(ctx.settings.run_dir / "ingest") as folder:
         parsers = Parsers(settings, folder)
@@ -76,6 +98,9 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
         )
         ctx.tasks.keep_running("ingest.lease", reader.keep_lease)
         ctx.tasks.keep_running("ingest.reader", reader.run)
+        ctx.tasks.keep_running("ingest.looker", looker.run)
+        seals = partial(workers.seal_again, ctx.database, ctx.master_key)
+        ctx.tasks.keep_running("ingest.seals", seals)
         ctx.tasks.keep_running("ingest.parsers", parsers.keep_few)
         purge = partial(workers.keep_purging, ctx.database, replies, leases.owner)
         ctx.tasks.keep_running("ingest.purge", purge)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from services.runtime.settings import PlexusSettings
@@ -54,4 +56,9 @@ class IngestSettings(PlexusSettings):
         "",
         description="Folders of this machine that sources may look at, with colons between them; "
         "empty: none.",
+    )
+    ingest_mail_ca: Path | None = Field(
+        None,
+        description="A file with certificates of authorities that mail servers of sources may have "
+        "theirs from, besides those that the system trusts.",
     )

@@ -134,7 +134,8 @@ feed_ends = Table(
     Column("position", BigInteger, nullable=False),
 )
 
-# `owner` is the process that looks at it.
+# `owner` is the process that looks at it; `removing` says that it is gone for everybody else, and
+# that what it brought is to be forgotten (1) or removed, too (2).
 sources = Table(
     "ingest_sources",
     metadata,
@@ -154,6 +155,7 @@ sources = Table(
     Column("create_time", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
     Column("asked", Boolean, nullable=False),
+    Column("removing", Integer, nullable=False),
     Column("owner", String(200)),
 )
 

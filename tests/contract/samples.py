@@ -107,7 +107,9 @@ def _fill(value: Message, prefer: set[str], within: tuple[str, ...]) -> None:
         chosen = next((name for name in names if name in prefer), names[0])
         left_out |= {*names} - {chosen}
     for field in message.fields:
-        if field.name not in left_out:
+        # What is in an Any is nobody's contract: `google.api.HttpBody` has some, unused.
+        known = field.message_type is None or field.message_type.full_name != _ANY
+        if field.name not in left_out and known:
             _set(value, field, within)
 
 

@@ -81,5 +81,6 @@ def _is_text(head: bytes) -> bool:
         # Control characters are no text; a few are, in listings of terminals.
         odd = sum(head.count(bytes((each,))) for each in (*range(1, 8), *range(14, 27)))
         return odd * 20 <= len(head)
-    # UTF-16 without a mark: every other byte of most languages' text is nought.
-    return any(head[offset::2].count(0) * _WIDE > len(head) for offset in (0, 1))
+    # UTF-16 without a mark: every other byte of most languages' text is nought, and no other one.
+    few, many = sorted(head[offset::2].count(0) for offset in (0, 1))
+    return not few and many * _WIDE > len(head)

@@ -139,6 +139,7 @@ def upgrade() -> None:
         sa.Column("create_time", sa.BigInteger, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("asked", sa.Boolean, nullable=False),
+        sa.Column("removing", sa.Integer, nullable=False),
         sa.Column("owner", sa.String(200)),
     )
     op.create_table(
@@ -164,7 +165,7 @@ def upgrade() -> None:
     _index("feed", "tenant_id", ["tenant_id", "position"])
     _index("sources", "tenant_id", ["tenant_id", "create_time"])
     _index("sources", "next_time", ["next_time"], "next_time IS NOT NULL")
-    _index("sources", "owner", ["owner"], "owner IS NOT NULL OR asked")
+    _index("sources", "owner", ["owner"], "owner IS NOT NULL OR asked OR removing > 0")
     op.execute("INSERT INTO ingest_feed_ends VALUES ('feed', 0)")
 
 

@@ -108,8 +108,18 @@ class Bringing:
         if url:
             await self.judge(url)
             named = replace(info, uri=info.uri or url)
-            return await self.take(who, named, NOTHING, Origin(url=url), call=call)
+            return await self.from_address(who, named, Origin(url=url), call)
         return await self.send(who, info, _once(data), call)
+
+    async def from_address(
+        self, who: Principal, info: Info, origin: Origin, call: Repeatable | None = None
+    ) -> Brought:
+        """Have what is at an address fetched and read; its uri is said.
+
+        Raises:
+            ResourceExhausted: The tenant has as many as it can have.
+        """
+        return await self.take(who, info, NOTHING, origin, call=call)
 
     async def send(
         self, who: Principal, info: Info, pieces: AsyncIterable[bytes], call: Repeatable | None

@@ -9,6 +9,7 @@ from services.runtime.shared import Notices, Subscription
 
 _WAITING = "ingest.waiting"
 _FEED = "ingest.feed"
+_DUE = "ingest.due"
 _POLL_SECONDS = 0.2
 _NOTIFIED_POLL_SECONDS = 2.0
 
@@ -36,6 +37,14 @@ class News:
     async def found(self) -> None:
         """The feed has more."""
         await self._notices.publish(_FEED)
+
+    async def due(self) -> None:
+        """A source is to be looked at, or to be removed."""
+        await self._notices.publish(_DUE)
+
+    def of_due(self) -> AbstractAsyncContextManager[Subscription]:
+        """For whoever looks at sources."""
+        return self._notices.subscribe(_DUE)
 
     def of_waiting(self) -> AbstractAsyncContextManager[Subscription]:
         """For readers."""

@@ -95,6 +95,7 @@ class Reader:
             await self._leases.renew()
             await self._leases.bury_silent()
             await self._release()
+            await self._release_sources()
             await asyncio.sleep(RENEW_SECONDS)
 
     async def _release(self) -> None:
@@ -111,6 +112,14 @@ class Reader:
         for document in free:
             _logger.info("reading_again", document=document.document_id)
             await self._news.waiting(document)
+
+    async def _release_sources(self) -> None:
+        async with self._database.read(EVERYONE) as connection:
+            if not await store.sources.lost_there(connection):
+                return
+        async with self._database.transaction(EVERYONE) as connection:
+            await store.sources.release(connection)
+        await self._news.due()
 
     async def run(self) -> None:
         """Read what waits, until cancelled."""

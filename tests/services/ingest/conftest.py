@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 from plexus.ingest.v1 import document_pb2, document_service_pb2, feed_service_pb2
 from plexus.ingest.v1.document_service_pb2_grpc import DocumentServiceStub
 from plexus.ingest.v1.feed_service_pb2_grpc import FeedServiceStub
@@ -107,3 +109,19 @@ async def desk(
     )
     async with served(settings, ["ingest"]) as mesh:
         yield Desk(mesh)
+
+
+@asynccontextmanager
+async def site(handler: Any) -> AsyncIterator[str]:
+    """A web server for a test."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    place = web.TCPSite(runner, "127.0.0.1", 0)
+    await place.start()
+    assert place._server is not None
+    try:
+        yield f"http://127.0.0.1:{place._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
+    finally:
+        await runner.cleanup()

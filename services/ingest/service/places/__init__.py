@@ -1,0 +1,1 @@
+"""What sources look at: each kind gives the things that are there."""
