@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_COMPARISONS = 50
 _MOST_DEPTH = 20
-# Words of a filter that stand side by side are joined by AND, and OR binds closer than AND: AIP-160.
+# What stands side by side is joined by AND; OR binds closer than AND, as AIP-160 says.
 _GRAMMAR = r"""
     start: all
     all: any (_AND? any)*

@@ -1,7 +1,7 @@
 """The two indexes that one suite is for.
 
-No Qdrant server can run here: the local mode of its client, which asks the same questions of a small
-index in this process, stands in for one.
+No Qdrant server can run here: the local mode of its client, which asks the same questions of a small index
+in this process, stands in for one.
 """
 
 from __future__ import annotations
