@@ -39,11 +39,11 @@ _NUMBER_WORDS = {word: str(number) for number, word in enumerate(_UNITS.split())
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a sentence says, as far as it is compared."""
+    """What a sentence says, as far as it is compared; `denies` is None of two that do not agree."""
 
     stems: frozenset[str]
     numbers: frozenset[str]
-    denies: bool
+    denies: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,8 @@ def _agrees(sentence: Said, source: Said) -> bool:
 
 
 def _joined(first: Said, second: Said) -> Said:
-    # Where one denies, whatever stands on both must deny.
     return Said(
         first.stems | second.stems,
         first.numbers | second.numbers,
-        first.denies or second.denies,
+        first.denies if first.denies == second.denies else None,
     )

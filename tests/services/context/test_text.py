@@ -108,7 +108,7 @@ def test_numbers_and_denials_must_agree(sentence: str, supported: bool) -> None:
 
 
 def test_marks_are_cited_where_something_supports_them() -> None:
-    text = "The rent is due on the third [1]. Ada confirms it within 14 days. [2] Cats fly. [1] [7]"
+    text = "The rent is due on the third [1]. She confirms it within 14 days. [2] Cats fly. [1] [7]"
     found = attribute(text, RENT)
     assert [(each.source_index, each.quote) for each in found] == [
         (0, "The rent is due on the third of each month."),
