@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_COMPARISONS = 50
 _MOST_DEPTH = 20
-# Words of a filter that stand side by side are joined by AND, and OR binds closer than AND: AIP-160.
+# What stands side by side is joined by AND; OR binds closer than AND, as AIP-160 says.
 _GRAMMAR = r"""
     start: all
     all: any (_AND? any)*
@@ -71,13 +71,14 @@ def parse(text: str) -> Condition:
         return Both(())
     if _depth(text) > _MOST_DEPTH:
         raise _error(0, f"has more than {_MOST_DEPTH} parentheses within each other")
-    from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+    from lark import UnexpectedInput, UnexpectedToken
 
     try:
         tree = _parser().parse(text)
     except UnexpectedInput as error:
         at = error.pos_in_stream if error.pos_in_stream is not None else len(text)
-        if isinstance(error, (UnexpectedToken, UnexpectedCharacters)) and 0 <= at < len(text):
+        ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+        if not ended and 0 <= at < len(text):
             raise _error(at, f"cannot be read from `{text[at : at + 20]}` on") from None
         raise _error(len(text), "ends too early") from None
     if sum(1 for _ in tree.find_data("comparison")) > _MOST_COMPARISONS:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from plexus.context.v1.digest_service_pb2_grpc import add_DigestServiceServicer_to_server
+from plexus.context.v1.inject_service_pb2_grpc import add_InjectServiceServicer_to_server
 from plexus.context.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server
 
 from services.context.index.backend import Backend
 from services.context.index.edge import EdgeIndex
 from services.context.index.qdrant import QdrantIndex
 from services.context.remote.documents import RemoteDocuments
+from services.context.remote.history import RemoteHistory
 from services.context.remote.memories import RemoteMemories
+from services.context.remote.models import RemoteModels
+from services.context.service.digesting import DigestService
 from services.context.service.freshness import Freshness
+from services.context.service.injecting import InjectService
 from services.context.service.library import Library
 from services.context.service.searching import SearchService
 from services.context.service.status import StatusService
+from services.context.servicer.digest import DigestServicer
+from services.context.servicer.inject import InjectServicer
 from services.context.servicer.search import SearchServicer
 from services.context.settings import ContextSettings
 from services.context.workers import Follower, Rebuilder
+from services.runtime.errors import Unavailable
 from services.runtime.module import ModuleContext
 
 _READY_SECONDS = 10.0
@@ -30,13 +40,21 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
     settings = ContextSettings()
     async with _backend(ctx, settings) as backend:
         library = Library(backend)
+        with contextlib.suppress(Unavailable):  # those that follow the feeds try again
+            await library.prepare()
         documents = RemoteDocuments(ctx.clients.channel("ingest"))
         memories = RemoteMemories(ctx.clients.channel("memory"))
         feeds = (memories, documents)
         rebuilder = Rebuilder(library, feeds)
         search = SearchService(library, Freshness(library, feeds), documents, memories)
+        history = RemoteHistory(ctx.clients.channel("history"))
+        models = RemoteModels(ctx.clients.channel("llm"))
         status = StatusService(library, feeds, rebuilder.begin)
         add_SearchServiceServicer_to_server(SearchServicer(search, status), ctx.server)
+        digest = DigestService(search, documents, memories, history, models)
+        add_DigestServiceServicer_to_server(DigestServicer(digest), ctx.server)
+        inject = InjectService(search, history, memories, ctx.tasks)
+        add_InjectServiceServicer_to_server(InjectServicer(inject), ctx.server)
         for feed in feeds:
             Follower(library, feed).start(ctx.tasks)
         ctx.tasks.keep_running("context.rebuild", rebuilder.run)

@@ -83,11 +83,19 @@ class Line:
     by_agent: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The newest messages of a conversation, oldest first, and how many are older."""
+
+    lines: Sequence[Line] = ()
+    omitted: int = 0
+
+
 class History(Protocol):
     """Conversations of the current caller's tenant."""
 
-    async def window(self, session_id: str, max_tokens: int) -> Sequence[Line]:
-        """The newest messages that fit, oldest first.
+    async def window(self, session_id: str, max_tokens: int) -> Window:
+        """The newest messages that fit.
 
         Raises:
             NotFound: There is no such session.

@@ -15,7 +15,7 @@ _REBUILD_LOOK_SECONDS = 1.0
 
 
 class Follower:
-    """Keeps the index up to date with one feed. Each has its own, so that none waits for another."""
+    """Keeps the index up to date with one feed; each has its own, and none waits for another."""
 
     def __init__(self, library: Library, feed: Feed) -> None:
         self._library = library

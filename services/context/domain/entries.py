@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from services.context.domain.conditions import (
     TENANT,
@@ -153,6 +153,8 @@ def readable(
     """What a caller may find: documents of everyone and its own, memories of some spaces.
 
     Args:
+        user_id: The caller.
+        spaces: The spaces of memory.
         at: The moment at which memories must be current and hold, in microseconds.
         past: Whether that moment was asked for; else what is current is found.
         documents: Whether documents are looked at.
@@ -183,7 +185,7 @@ def text_of(value: Attribute) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat()
+        return value.astimezone(UTC).isoformat()
     return str(value)
 
 

@@ -35,21 +35,28 @@ class EdgeIndex:
 
     name = "edge"
 
-    def __init__(self, folder: Path, answer_seconds: float = _ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        answer_seconds: float = _ANSWER_SECONDS,
+        hangs_seconds: float = _HANGS_SECONDS,
+    ) -> None:
         """Prepare one.
 
         Args:
             folder: Where it is kept.
-            answer_seconds: How long an operation may take.
+            answer_seconds: How long somebody waits for an operation.
+            hangs_seconds: After how long without an answer the process is taken to hang.
         """
         self._folder = folder
         self._seconds = answer_seconds
+        self._hangs = hangs_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._late = asyncio.Event()
-        self._why = "The index is starting."
+        self.why = "The index is starting."
 
     @property
     def pid(self) -> int | None:
@@ -81,10 +88,10 @@ class EdgeIndex:
             hung = self._late.is_set()
             await _end(process, at_once=hung)
             ended = process.returncode
-            self._why = _IN_USE if ended == IN_USE else "The index does not answer just now."
+            self.why = _IN_USE if ended == IN_USE else "The index does not answer just now."
             for each in self._waiting.values():
                 if not each.done():
-                    each.set_exception(Unavailable(self._why, retry_after=1))
+                    each.set_exception(Unavailable(self.why, retry_after=1))
             self._waiting.clear()
         raise Unavailable(f"The index's process {'hung' if hung else f'ended with {ended}'}.")
 
@@ -119,7 +126,7 @@ class EdgeIndex:
     async def _ask(self, op: str, **arguments: Any) -> Any:
         process = self._process
         if process is None or not self._ready.is_set():
-            raise Unavailable(self._why, retry_after=1)
+            raise Unavailable(self.why, retry_after=1)
         if len(self._waiting) >= _MOST_WAITING:
             raise Unavailable("Too much waits for the index.", retry_after=1)
         assert process.stdin is not None
@@ -127,7 +134,7 @@ class EdgeIndex:
         number = self._number
         loop = asyncio.get_running_loop()
         waiting = self._waiting[number] = loop.create_future()
-        hangs = loop.call_later(_HANGS_SECONDS, self._late.set)
+        hangs = loop.call_later(self._hangs, self._late.set)
         waiting.add_done_callback(lambda _: hangs.cancel())
         message = frames.packed({"id": number, "op": op, "arguments": arguments})
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC
 
 import grpc
 from plexus.memory.v1 import feed_service_pb2 as feed_pb
@@ -177,9 +178,7 @@ def _value(value: memory_pb2.AttributeValue) -> Attribute:
 
 def clock_time(value: memory_pb2.AttributeValue) -> Attribute:
     """A moment with its offset."""
-    from datetime import timezone
-
-    return value.time.ToDatetime(timezone.utc)
+    return value.time.ToDatetime(UTC)
 
 
 def _source(memory: memory_pb2.Memory) -> Source:

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Protocol
 
+
+def word_set(listed: str) -> frozenset[str]:
+    """The words of a list that is written as text."""
+    return frozenset(listed.split())
+
+
 # More characters of one word are no word: a line of base64, a picture.
 _MAX_WORD = 64
 _UNSPACED = re.compile(
@@ -21,25 +27,37 @@ _UNSPACED = re.compile(
 )
 _ASCII = re.compile(r"[a-z0-9]+", re.IGNORECASE)
 _STOPS = {
-    "english": """a about all also am an and any are as at be been being but by can could did do does
-        done for from had has have he her him his how i if in into is it its just me my no nor not of
-        on or our out she should so some such than that the their them then there these they this
-        those to too up us very was we were what when where which while who whom whose why will with
-        would you your tell please""",
-    "german": """der die das dem den des ein eine einen einem einer und oder ist sind war waren wie wer
-        wo wann warum welche welcher welches ich du er sie es wir ihr im am zu von mit für auf nicht
-        auch sich bei nach wird werden dass""",
-    "french": """le la les un une des du de est sont et ou que qui quoi où quand pourquoi combien quel
-        quelle je tu il elle nous vous dans avec sur à pour pas ne ce cette""",
-    "spanish": """el la los las un una unos y o es son qué quién dónde cuándo cómo cuál por para con en
-        de del se no su al lo""",
-    "italian": """il lo la i gli le un una e o è sono che chi dove quando perché come di da in con su per
-        non si del della""",
-    "russian": """и в на с не что кто где когда почему как это я ты он она мы по для из от до к""",
+    "english": """
+        a about all also am an and any are as at be been being but by can could did do does
+        done for from had has have he her him his how i if in into is it its just me my no nor
+        not of on or our out she should so some such than that the their them then there these
+        they this those to too up us very was we were what when where which while who whom
+        whose why will with would you your tell please
+    """,
+    "german": """
+        der die das dem den des ein eine einen einem einer und oder ist sind war waren wie wer
+        wo wann warum welche welcher welches ich du er sie es wir ihr im am zu von mit für auf
+        nicht auch sich bei nach wird werden dass
+    """,
+    "french": """
+        le la les un une des du de est sont et ou que qui quoi où quand pourquoi combien quel
+        quelle je tu il elle nous vous dans avec sur à pour pas ne ce cette
+    """,
+    "spanish": """
+        el la los las un una unos y o es son qué quién dónde cuándo cómo cuál por para con en
+        de del se no su al lo
+    """,
+    "italian": """
+        il lo la i gli le un una e o è sono che chi dove quando perché come di da in con su
+        per non si del della
+    """,
+    "russian": """
+        и в на с не что кто где когда почему как это я ты он она мы по для из от до к
+    """,
 }
 LANGUAGES = tuple(_STOPS)
 ENGLISH = LANGUAGES[0]
-_STOP_SETS = {language: frozenset(listed.split()) for language, listed in _STOPS.items()}
+_STOP_SETS = {language: word_set(listed) for language, listed in _STOPS.items()}
 # A text in which fewer of its words are known to a language is of none that is known.
 _DETECTED_SHARE = 0.08
 _LOOKED_AT = 200

@@ -1,7 +1,7 @@
 """The two indexes that one suite is for.
 
-No Qdrant server can run here: the local mode of its client, which asks the same questions of a small
-index in this process, stands in for one.
+No Qdrant server can run here: the local mode of its client, which asks the same questions of a
+small index in this process, stands in for one.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Backend]:
 
 
 @asynccontextmanager
-async def edge_in(folder: Path, answer_seconds: float = 5) -> AsyncIterator[EdgeIndex]:
+async def edge_in(folder: Path, **patience: float) -> AsyncIterator[EdgeIndex]:
     """The embedded index with its process."""
-    index = EdgeIndex(folder / "index", answer_seconds)
+    index = EdgeIndex(folder / "index", **patience)
     tasks = Tasks()
     tasks.keep_running("index", index.run)
     try:

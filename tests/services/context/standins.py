@@ -1,8 +1,9 @@
-"""Stand-ins for memory and ingest, behind the protocols by which context knows them."""
+"""Stand-ins for other modules, behind the protocols by which context knows them."""
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,8 @@ from services.context.domain.entries import (
     passage_entry,
 )
 from services.context.domain.sources import Change, ChangedDocument, Kind, Source, Trust
+from services.context.ports import Line, Window, Written
+from services.context.text.words import terms
 from services.runtime.context import principal
 from services.runtime.errors import NotFound, Unavailable
 
@@ -214,3 +217,73 @@ class Memories(_Feed):
             trust=Trust.OUTSIDE,
             confidential=facts.sensitivity == 3,
         )
+
+
+class History:
+    """Stands for history."""
+
+    def __init__(self) -> None:
+        self.lines: dict[tuple[str, str], list[Line]] = {}
+        self.summary = ""
+
+    def say(self, tenant: str, session: str, text: str, *, by_agent: bool = False) -> None:
+        """Say something in a session."""
+        lines = self.lines.setdefault((tenant, session), [])
+        source = Source(
+            Kind.MESSAGE,
+            text,
+            message_id=f"msg_{session}_{len(lines)}",
+            trust=Trust.OUTSIDE if by_agent else Trust.USER,
+        )
+        lines.append(Line(source, by_agent))
+
+    async def window(self, session_id: str, max_tokens: int) -> Window:
+        lines = self.lines.get((principal().tenant_id, session_id))
+        if lines is None:
+            raise NotFound.of("session")
+        return Window(lines)
+
+    async def summary_before(self, session_id: str, message_id: str) -> str:
+        if not self.summary:
+            raise Unavailable("It cannot do this yet.")
+        return self.summary
+
+
+class Models:
+    """Stands for llm: it writes what it is told to."""
+
+    def __init__(self) -> None:
+        self.model = "offline/extractive"
+        self.text = ""
+        self.asked: list[tuple[str, Sequence[str], str]] = []
+        self.away = False
+        self.embedding = ""
+
+    async def write(
+        self,
+        instructions: str,
+        sources: Sequence[str],
+        question: str,
+        *,
+        model: str = "",
+        task_class: str = "",
+        json: bool = False,
+        max_tokens: int = 2_000,
+    ) -> Written:
+        self.asked.append((instructions, sources, question))
+        if self.away:
+            raise Unavailable("It is away.", reason="MODEL_UNAVAILABLE")
+        return Written(model or self.model, self.text)
+
+    async def embedding_model(self) -> str:
+        return self.embedding
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """No meaning: how often each of 16 classes of words is there."""
+        found = []
+        for text in texts:
+            vector = [0.001] * 16
+            for term in terms(text):
+                vector[zlib.crc32(term.encode()) % 16] += 1
+            found.append(vector)
+        return found
