@@ -203,9 +203,10 @@ async def _unless(interrupt: Callable[[], asyncio.Task[None]], task: asyncio.Tas
 
 def _named(source: Source) -> str:
     """What a source is called, and where in it to look."""
-    where = [*source.headings[-1:], *([f"page {source.page}"] if source.page else [])]
-    title = source.title or source.memory_id or source.document_id
-    return ", ".join([title, *where]) if source.document_id else f"{title} ({source.space})"
+    if not source.document_id:
+        return f"a memory in {source.space}" + (f", {source.title}" if source.title else "")
+    page = [f"page {source.page}"] if source.page else []
+    return ", ".join([source.title or source.document_id, *source.headings[-1:], *page])
 
 
 def _short(quote: str) -> str:

@@ -16,7 +16,7 @@ from services.cli.client import Client, deadlines
 from services.cli.errors import Failure
 
 COLLECTION = "plexus"
-QUESTION = "What happens to a run when its connection is lost?"
+QUESTIONS = ("Does a run depend on the connection?", "How is the master key replaced?")
 _WAIT_SECONDS = 60.0
 _ENDS = (document_pb2.DOCUMENT_STATE_READY, document_pb2.DOCUMENT_STATE_FAILED)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,15 +43,15 @@ def demo(question: str | None, folder: Path | None, url: str | None) -> int:
     settings = CliSettings()
     quiet_grpc()
     from services.cli import client
-    from services.cli.demo import QUESTION
+    from services.cli.demo import QUESTIONS
 
     address = Address.parse(url or settings.url)
     place = folder or Path(__file__).resolve().parents[3]
-    asked = question or QUESTION
+    asked = (question,) if question else QUESTIONS
     return client.run(address.url, settings, lambda connected: _show(connected, place, asked))
 
 
-async def _show(client: Client, folder: Path, question: str) -> int:
+async def _show(client: Client, folder: Path, questions: Sequence[str]) -> int:
     from services.cli.chat import ask
     from services.cli.demo import COLLECTION, own_documents, take_in
 
@@ -67,14 +67,16 @@ async def _show(client: Client, folder: Path, question: str) -> int:
         for each in sorted(taken, key=lambda each: each.title)
     ]
     output.table(("document", "passages", "state"), rows)
-    output.note(f"\n{question}\n")
-    turn = await ask(client, question)
+    for question in questions:
+        output.note(f"\n{question}\n")
+        turn = await ask(client, question)
+        if turn.outcome.value:
+            return turn.outcome.value
     output.note(
-        f'\nAsk on: plexus chat --session {turn.session_id} "…"   '
-        f'See the passages: plexus call context/Search --json \'{{"query": "…", '
-        f'"filter": "collection = {COLLECTION}"}}\''
+        "\nAsk on with `plexus chat`, and see the passages with:\n  plexus call context/Search "
+        f'--json \'{{"query": "{questions[-1]}", "filter": "collection = {COLLECTION}"}}\''
     )
-    return turn.outcome.value
+    return 0
 
 
 @contextmanager
