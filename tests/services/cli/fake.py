@@ -41,7 +41,10 @@ from plexus.monitor.v1.monitor_service_pb2_grpc import (
 from tests.support import PORT_OF_ITS_OWN
 
 Context = grpc.aio.ServicerContext[Any, Any]
-MODULES = ("agents", "history", "identity", "interop", "llm", "monitor")
+MODULES = (
+    *("agents", "context", "history", "identity", "ingest", "interop"),
+    *("llm", "memory", "monitor"),
+)
 EMAIL, PASSWORD = "ann@example.com", "correct horse"
 
 
