@@ -116,7 +116,7 @@ clean: ## Remove the environment and everything generated; data in .plexus/ stay
 .venv/.peers: .venv/.python requirements/peers.txt
 	@echo "Installing LiteLLM, to measure against, into .venv/peers …"
 	@$(PYTHON) -m venv .venv/peers
-	@.venv/peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/peers.txt
+	@.venv/peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/peers.txt
 	@touch $@
 
 .venv/.bench: .venv/.runtime requirements/bench.txt

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
@@ -13,6 +13,7 @@ from gateway.errors import GatewayError
 
 _ROOT = "plexus"
 _HTTP_BODY = ".google.api.HttpBody"
+_FOREIGN = "interop"
 _CLASS_PREFIX = "RATE_CLASS_"
 
 
@@ -24,6 +25,8 @@ class Binding:
     template: str
     # The request's field that the body is, `*` for the whole request, empty for none.
     body: str = ""
+    # Whether that field is bytes as they are (google.api.HttpBody), and not JSON.
+    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class Rpc:
         return self.service.split(".")[1]
 
     @property
+    def foreign(self) -> bool:
+        """Whether it is of a protocol of others, and not merely about bytes as they are."""
+        return self.opaque and self.module == _FOREIGN
+
+    @property
     def streaming(self) -> bool:
         """Whether either side streams."""
         return self.client_streaming or self.server_streaming
@@ -80,8 +88,15 @@ def rpcs(files: descriptor_pb2.FileDescriptorSet) -> list[Rpc]:
     Raises:
         GatewayError: An RPC has no policy, no deadline or no rate class.
     """
+    raw = {
+        (f".{file.package}.{message.name}", field.name)
+        for file in files.file
+        for message in file.message_type
+        for field in message.field
+        if field.type_name == _HTTP_BODY
+    }
     return [
-        _rpc(f"{file.package}.{service.name}", method)
+        _rpc(f"{file.package}.{service.name}", method, raw)
         for file in files.file
         if file.package.split(".")[0] == _ROOT
         for service in file.service
@@ -102,7 +117,9 @@ def for_transcoder(files: descriptor_pb2.FileDescriptorSet) -> bytes:
     return pruned.SerializeToString(deterministic=True)
 
 
-def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
+def _rpc(
+    service: str, method: descriptor_pb2.MethodDescriptorProto, raw: Container[tuple[str, str]]
+) -> Rpc:
     policy = method.options.Extensions[options_pb2.policy]
     deadline = policy.deadline.seconds + policy.deadline.nanos / 1e9
     if policy.WhichOneof("access") is None or deadline <= 0:
@@ -119,7 +136,10 @@ def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
         != descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN,
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
-        bindings=tuple(_bindings(method.options.Extensions[annotations_pb2.http])),
+        bindings=tuple(
+            replace(each, raw=(method.input_type, each.body) in raw)
+            for each in _bindings(method.options.Extensions[annotations_pb2.http])
+        ),
         rate_class=_rate_class(policy.rate_class),
         cost=policy.cost or 1,
         opaque=_HTTP_BODY in (method.input_type, method.output_type),

@@ -1,4 +1,4 @@
-"""Protocols of others: RPCs whose bodies are opaque say what the HTTP status of their reply is."""
+"""Protocols of others: their RPCs say what the HTTP status of their reply is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ end
 
 def status_filter(rpcs: Iterable[Rpc]) -> list[Json]:
     """The filter, off on every route that does not turn it on."""
-    if not any(rpc.opaque for rpc in rpcs):
+    if not any(rpc.foreign for rpc in rpcs):
         return []
     made = extension(
         "filters.http.lua",
@@ -35,7 +35,7 @@ def status_filter(rpcs: Iterable[Rpc]) -> list[Json]:
 
 def status_route(rpc: Rpc) -> Json:
     """A route's part: it turns the filter on."""
-    if not rpc.opaque:
+    if not rpc.foreign:
         return {}
     return {_FILTER: typed("config.route.v3.FilterConfig", config={})}
 
@@ -45,7 +45,7 @@ def paths(rpcs: Iterable[Rpc]) -> str:
     found = {
         re.escape(binding.template.partition("{")[0]) + (".*" if "{" in binding.template else "")
         for rpc in rpcs
-        if rpc.opaque and not rpc.internal
+        if rpc.foreign and not rpc.internal
         for binding in rpc.bindings
     }
     return f"({'|'.join(sorted(found))})(\\?.*)?" if found else ""

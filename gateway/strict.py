@@ -65,7 +65,8 @@ def strict_route(config: GatewayConfig, rpc: Rpc, binding: Binding, cluster: str
     A stream of the client's would wait for its own end, and a body in a format of its own has no
     fields of ours.
     """
-    if not config.strict_json or not binding.body or rpc.client_streaming or rpc.opaque:
+    asks = binding.body and not (binding.raw or rpc.client_streaming or rpc.opaque)
+    if not config.strict_json or not asks:
         return {}
     settings: Json = {"context_extensions": {"rpc": rpc.path, "body": binding.body}}
     if cluster is not None:

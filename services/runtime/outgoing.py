@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import getproxies
 
 import aiohttp
 import httpx2
@@ -44,7 +45,8 @@ class HttpTransport(httpx2.AsyncBaseTransport):
                 # What one call's server sets is nothing to the next.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                trust_env=self._by_environment,
+                # Where it names none, the environment would be searched for each call.
+                trust_env=self._by_environment and bool(getproxies()),
             )
         return self._session
 

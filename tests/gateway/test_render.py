@@ -246,6 +246,9 @@ def test_bodies_are_asked_about_where_the_rpc_is_served(contracts: bytes) -> Non
     assert register["context_extensions"]["body"] == "*"
     generate = asked["/plexus.llm.v1.LlmService/Generate"]
     assert generate["grpc_service"]["envoy_grpc"]["cluster_name"] == "llm"
+    # Bytes as they are have no fields.
+    assert "/plexus.ingest.v1.UploadService/WriteUpload" not in asked
+    assert "/plexus.ingest.v1.UploadService/CreateUpload" in asked
     loose = render(configure(Path("/run/gw"), contracts, strict_json=False), contracts)
     assert "ext_authz" not in json.dumps(loose)
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jiter
+
 from services.llm.domain.generation import ToolDelta, Usage
 
 DONE = b"[DONE]"
@@ -87,7 +89,7 @@ def parse_chunk(payload: bytes) -> Chunk:
         BrokenStream: It is not JSON, or not a chunk.
     """
     try:
-        value = json.loads(payload.decode())
+        value = _parsed(payload)
     except (ValueError, RecursionError) as error:
         raise BrokenStream("a chunk is not JSON") from error
     if not isinstance(value, dict):
@@ -107,6 +109,14 @@ def parse_chunk(payload: bytes) -> Chunk:
     if not isinstance(text, str) or not isinstance(finish, str):
         raise BrokenStream("a chunk's text is no text")
     return Chunk(text, finish, _usage(value.get("usage")), calls=calls)
+
+
+def _parsed(payload: bytes) -> object:
+    try:
+        return jiter.from_json(payload, allow_inf_nan=False)
+    except ValueError:
+        # It is strict: halves of characters, for one, are text to Python's own.
+        return json.loads(payload.decode())
 
 
 def _calls(value: object) -> Iterator[ToolDelta]:

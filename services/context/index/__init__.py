@@ -1,0 +1,1 @@
+"""The index: what is kept in it, and the two that can keep it."""

@@ -1,0 +1,1 @@
+"""The other modules, behind the protocols of `ports`."""

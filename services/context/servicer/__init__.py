@@ -1,0 +1,1 @@
+"""Context's services over gRPC: they decode, call and encode."""

@@ -1,0 +1,1 @@
+"""ingest's messages on the wire."""

@@ -1,0 +1,1 @@
+"""Documents, passages, uploads and sources: rules without input or output."""

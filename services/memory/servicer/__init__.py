@@ -1,0 +1,1 @@
+"""Memory's services over gRPC."""
