@@ -57,7 +57,8 @@ class Bounds:
     # All of a request's headers. A token is about 1 KiB.
     header_kib: int = 32
     header_count: int = 64
-    # A request that is still arriving. Not for client streams, which last as long as their RPC.
+    # A request that is still arriving, until its reply begins: client streams last as long as their
+    # RPC.
     request_seconds: float = 20
     # The headers alone, and the first byte of a new connection.
     header_seconds: float = 5

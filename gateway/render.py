@@ -75,9 +75,7 @@ def render(config: GatewayConfig, descriptor_set: bytes, keys: str | None = None
     filters = http_filters(
         config, contract.for_transcoder(files), reached, sorted(set(names.values())), keys, checks
     )
-    # Time bounds on requests do not fit clients that stream: their routes bound those.
-    client_streams = any(rpc.client_streaming for rpc in rpcs if not rpc.internal)
-    manager = _connection_manager(config, filters, client_streams=client_streams)
+    manager = _connection_manager(config, filters)
     manager["local_reply_config"] = local_replies(
         retry_seconds(config.limits, rpcs), foreign.paths(rpcs)
     )
@@ -153,9 +151,7 @@ def _socket_options(config: GatewayConfig) -> list[Json]:
     ]
 
 
-def _connection_manager(
-    config: GatewayConfig, filters: list[Json], *, client_streams: bool
-) -> Json:
+def _connection_manager(config: GatewayConfig, filters: list[Json]) -> Json:
     bounds = config.bounds
     made = extension(
         "",
@@ -168,7 +164,9 @@ def _connection_manager(
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
         server_header_transformation="PASS_THROUGH",
         request_headers_timeout=seconds(bounds.header_seconds),
-        request_timeout=seconds(0 if client_streams else bounds.request_seconds),
+        # Over when the request is whole or the reply begins: for clients that stream, whom their
+        # RPC bounds, a module begins it as soon as it takes the call.
+        request_timeout=seconds(bounds.request_seconds),
         stream_idle_timeout=seconds(bounds.request_seconds),
         drain_timeout=seconds(_DRAIN_SECONDS),
         max_request_headers_kb=bounds.header_kib,

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from plexus.agents.v1 import agent_pb2, agents_service_pb2, agents_service_pb2_grpc, run_pb2
 from plexus.history.v1 import history_service_pb2, history_service_pb2_grpc, session_pb2
 from plexus.identity.v1 import identity_service_pb2, identity_service_pb2_grpc, user_pb2
+from plexus.ingest.v1 import document_pb2, document_service_pb2, document_service_pb2_grpc
 
 from services.runtime.errors import ResourceExhausted
 from services.runtime.status import abort
@@ -54,8 +55,9 @@ class Backend(
     agents_service_pb2_grpc.AgentsServiceServicer,
     history_service_pb2_grpc.HistoryServiceServicer,
     identity_service_pb2_grpc.IdentityServiceServicer,
+    document_service_pb2_grpc.DocumentServiceServicer,
 ):
-    """The servicers of three modules on one socket, and the server that holds them."""
+    """The servicers of four modules on one socket, and the server that holds them."""
 
     def __init__(self, path: Path, credentials: grpc.ServerCredentials | None) -> None:
         self._path = path
@@ -77,6 +79,7 @@ class Backend(
         agents_service_pb2_grpc.add_AgentsServiceServicer_to_server(self, server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(self, server)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(self, server)
+        document_service_pb2_grpc.add_DocumentServiceServicer_to_server(self, server)
         checks = health.aio.HealthServicer()
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -149,6 +152,17 @@ class Backend(
         self._note("CancelRun", context)
         run = run_pb2.Run(run_id=request.run_id, state=run_pb2.RUN_STATE_CANCELLED)
         return agents_service_pb2.CancelRunResponse(run=run)
+
+    async def SendDocument(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[document_service_pb2.SendDocumentRequest],
+        context: Context,
+    ) -> document_service_pb2.SendDocumentResponse:
+        self._note("SendDocument", context)
+        await context.send_initial_metadata(())  # as the runtime does
+        size = sum([len(each.data) async for each in request_iterator])
+        document = document_pb2.Document(size=size)
+        return document_service_pb2.SendDocumentResponse(document=document)
 
     async def WatchRun(  # noqa: N802
         self, request: agents_service_pb2.WatchRunRequest, context: Context

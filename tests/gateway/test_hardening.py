@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 import pytest_asyncio
+from plexus.ingest.v1 import document_service_pb2 as documents
+from plexus.ingest.v1.document_service_pb2_grpc import DocumentServiceStub
 
 from gateway.config import Bounds
 from gateway.headers import REST_HEADERS
@@ -136,6 +139,7 @@ async def bounded(port: int, *parts: bytes, pause: float = 0.2) -> bytes:
 
 
 START = b"POST /v1/users/register HTTP/1.1\r\nhost: a\r\n"
+LONG = b"POST /v1/agents/process HTTP/1.1\r\nhost: a\r\nauthorization: TOKEN\r\n"
 
 
 @pytest.mark.parametrize(
@@ -146,20 +150,40 @@ START = b"POST /v1/users/register HTTP/1.1\r\nhost: a\r\n"
         ((START, *[b"x-%d: y\r\n" % n for n in range(40)]), b"408"),
         ((START, b"content-length: 99\r\n\r\n", *[b" "] * 40), b"408"),
         ((START, b"transfer-encoding: chunked\r\n\r\n", *[b"1\r\n \r\n"] * 40), b"408"),
+        # To what may take ten minutes.
+        ((LONG, b"content-length: 99\r\n\r\n", *[b" "] * 40), b"408"),
         ((PREFACE,), None),
     ],
-    ids=["silent", "one byte", "headers", "body", "chunks", "preface"],
+    ids=["silent", "one byte", "headers", "body", "chunks", "long", "preface"],
 )
 async def test_the_slow_are_cut(
     hasty: tuple[int, dict[str, str]], parts: tuple[bytes, ...], answer: bytes | None
 ) -> None:
-    port, _ = hasty
+    port, headers = hasty
+    token = headers["authorization"].encode()
+    parts = tuple(part.replace(b"TOKEN", token) for part in parts)
     if answer is None:
         # A connection that may be idle for minutes, and holds nothing meanwhile.
         with pytest.raises(TimeoutError):
             await bounded(port, *parts)
         return
     assert (await bounded(port, *parts))[9:12] == answer
+
+
+async def test_a_client_that_streams_may_take_as_long_as_its_rpc(
+    hasty: tuple[int, dict[str, str]],
+) -> None:
+    port, headers = hasty
+
+    async def parts() -> AsyncIterator[documents.SendDocumentRequest]:
+        for _ in range(5):
+            yield documents.SendDocumentRequest(data=b"x")
+            await asyncio.sleep(SHORT.request_seconds / 2)
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = DocumentServiceStub(channel)
+        sent = await stub.SendDocument(parts(), metadata=list(headers.items()))
+    assert sent.document.size == 5
 
 
 async def test_who_reads_nothing_is_cut(hasty: tuple[int, dict[str, str]]) -> None:

@@ -23,6 +23,8 @@ Metadata = dict[str, str]
 Decode = Callable[[bytes], Message]
 # Services that are not of our contracts: gRPC's own, and the gateway's questions about bodies.
 _OF_OTHERS = ("/grpc.", f"/{strict_json.SERVICE}/")
+# Tells the gateway that a client's stream is taken, and may last as long as its RPC.
+_TAKEN: tuple[tuple[str, str], ...] = ()
 
 
 class Policies(Protocol):
@@ -131,6 +133,8 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Servicing], Awaitable[Any]]:
         async def serve(request: Any, context: Servicing) -> Any:
             async with self._begun(method, context, streams) as call:
+                if streams:
+                    await context.send_initial_metadata(_TAKEN)
                 return await behaviour(self._checked(call, request, decode), context)
 
         return serve
@@ -142,6 +146,8 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         # a client that goes away cancels this task, and the handler's own generator is closed here.
         async def serve(request: Any, context: Servicing) -> None:
             async with self._begun(method, context, streams=True) as call:
+                if not isinstance(request, bytes):
+                    await context.send_initial_metadata(_TAKEN)
                 replies = behaviour(self._checked(call, request, decode), context)
                 async with contextlib.aclosing(cast(Any, replies)):
                     async for reply in replies:
