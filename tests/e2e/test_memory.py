@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from plexus.memory.v1 import branch_service_pb2 as branch_pb
-from plexus.memory.v1 import care_service_pb2 as care_pb
 from plexus.memory.v1 import memory_pb2, version_pb2
 from plexus.memory.v1 import memory_service_pb2 as memory_pb
 from plexus.memory.v1 import version_service_pb2 as version_pb
 
-from services.runtime.errors import NotFound
 from tests.e2e.callers import Caller
 from tests.e2e.conftest import make_caller, sign_up
 from tests.e2e.mesh import Mesh
