@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from plexus.memory.v1 import branch_service_pb2 as branch_pb
@@ -29,7 +30,7 @@ async def user(request: pytest.FixtureRequest, mesh: Mesh) -> AsyncIterator[Call
     await found.close()
 
 
-async def store(user: Caller, text: str, **more: str) -> memory_pb.StoreMemoriesResponse:
+async def store(user: Caller, text: str, **more: Any) -> memory_pb.StoreMemoriesResponse:
     record = memory_pb2.NewMemory(text=text, subject="invoice 4711")
     return await user.unary(
         f"{MEMORY}/StoreMemories",

@@ -185,6 +185,7 @@ class History:
         side = chance.choice((Side.OURS, Side.THEIRS))
 
         async def work() -> Commit | None:
+            made: Commit | None
             made, conflicts, _ = await self.house.merge(ADA, name, self.space, message=op.name)
             if conflicts:
                 sides = {each[0]: side for each in conflicts}

@@ -276,7 +276,6 @@ async def memories(tenant: Tenant) -> None:
     await tenant.call("UpdateSpace", space="")
     await tenant.call("DeleteMemory", memory_id=memory_id)
     tenant.known["memory_id"].remove(memory_id)
-    tenant.known["memory_ids"] = list(tenant.known["memory_id"])
 
 
 async def proposals(tenant: Tenant) -> None:

@@ -214,4 +214,5 @@ async def unlink(connection: Connection, place: Place, version_ids: Collection[s
 
 def to_version(row: Row[Any]) -> Version:
     """A version as it was kept."""
-    return Version(row.memory_id, Content.from_json(row.body), row.create_time, row.update_time)
+    content = Content.from_json(row.body)
+    return Version(row.memory_id, content, row.create_time, row.update_time, row.version_id)
