@@ -28,6 +28,8 @@ WRITERS = 16
 _TURNS = 4
 _CUT = 0.08
 State = dict[str, str]
+# What a commit held that is not there any more: nothing is equal to it.
+_LOST = {"": ""}
 _words = itertools.count()
 ADA = Principal("ten_h", "usr_h", "tok_h", frozenset({2}))
 
@@ -178,7 +180,7 @@ class History:
         work = self.house.branching.roll_back(
             ADA, self.space, branch, At(commit_id=target), "", op.name
         )
-        await self._do(op, work, lambda _, states, __: states[target])
+        await self._do(op, work, lambda _, states, __: states.get(target, _LOST))
 
     async def _merge(self, name: str, chance: random.Random) -> None:
         op = self._op("merge", MAIN)
@@ -316,7 +318,7 @@ class Checker:
             parent = made.parents[0] if made.parents else None
             if parent != (before.commit_id if before else None):
                 self._say("not behind its parent", made.commit_id)
-            was = self._states[parent] if parent else {}
+            was = self._states.get(parent or "", {})
             now = self._states[made.commit_id]
             if len(now) != made.count:
                 self._say("miscounted", made.commit_id)
@@ -360,7 +362,7 @@ class Checker:
         left, found = [commit_id], {commit_id}
         while left:
             for parent in self._commits[left.pop()].parents:
-                if parent not in found:
+                if parent not in found and parent in self._commits:
                     found.add(parent)
                     left.append(parent)
         return found

@@ -71,7 +71,8 @@ async def put(
     """
     rows: list[dict[str, Any]] = []
     led: list[dict[str, Any]] = []
-    for each in made:
+    # In one order for all: two who store the same at once wait for each other, and not in a ring.
+    for each in sorted(made, key=lambda version: version.version_id):
         body = each.content.to_json()
         rows.append(
             {
@@ -102,8 +103,8 @@ async def put(
     )
     for some in batches(rows):
         await connection.execute(insert, some)
-    await add(connection, marks, led)
-    news = [
+    await add(connection, marks, sorted(led, key=lambda row: (row["mark"], row["memory_id"])))
+    new = [
         {
             "tenant_id": place.tenant_id,
             "memory_id": each.memory_id,
@@ -111,9 +112,9 @@ async def put(
             "strength": FIRST_STRENGTH,
             "use_time": now,
         }
-        for each in made
+        for each in sorted(made, key=lambda version: version.memory_id)
     ]
-    await add(connection, known, news)
+    await add(connection, known, new)
 
 
 async def alike(
