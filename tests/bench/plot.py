@@ -8,12 +8,27 @@ from typing import Any
 
 FILE = Path(__file__).with_name("growth.svg")
 GAPS = Path(__file__).with_name("gaps.svg")
+MEMORY = Path(__file__).with_name("memory.svg")
 
 
 def draw(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
     """One panel a curve's title, one line a call: milliseconds over how many there are."""
+    _growth(curves, FILE, (2, 2), (9, 6))
+
+
+def memory(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
+    """The same over how many memories a space has, a panel a database."""
+    _growth(curves, MEMORY, (1, 2), (9, 3.5))
+
+
+def _growth(
+    curves: dict[str, dict[str, list[tuple[int, float]]]],
+    file: Path,
+    panels: tuple[int, int],
+    size: tuple[float, float],
+) -> None:
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), constrained_layout=True)
+    figure, axes = pyplot.subplots(*panels, figsize=size, constrained_layout=True)
     for (title, calls), axis in zip(curves.items(), axes.flat, strict=True):
         for call, points in calls.items():
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=call)
@@ -23,7 +38,7 @@ def draw(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
         axis.set_ylabel("ms a call")
         axis.grid(alpha=0.3)
     axes.flat[0].legend()
-    figure.savefig(FILE, metadata={"Date": None})
+    figure.savefig(file, metadata={"Date": None})
 
 
 def gaps(curves: dict[str, list[float]]) -> None:

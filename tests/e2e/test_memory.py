@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from plexus.memory.v1 import branch_service_pb2 as branch_pb
@@ -32,7 +33,7 @@ async def user(request: pytest.FixtureRequest, mesh: Mesh) -> AsyncIterator[Call
     await found.close()
 
 
-async def store(user: Caller, text: str, **more: str) -> memory_pb.StoreMemoriesResponse:
+async def store(user: Caller, text: str, **more: Any) -> memory_pb.StoreMemoriesResponse:
     record = memory_pb2.NewMemory(text=text, subject="invoice 4711")
     return await user.unary(
         f"{MEMORY}/StoreMemories",
@@ -89,3 +90,29 @@ async def test_what_is_known_has_a_history(user: Caller) -> None:
         f"{VERSION}/ListCommits", version_pb.ListCommitsRequest(), version_pb.ListCommitsResponse
     )
     assert [(each.added, each.removed) for each in commits.commits] == [(0, 1), (1, 0), (1, 0)]
+
+
+async def test_a_person_decides_and_is_forgotten(user: Caller) -> None:
+    proposed = await store(user, "Wants tea.", propose=True)
+    decided = await user.unary(
+        f"{CARE}/DecideProposal",
+        care_pb.DecideProposalRequest(proposal_id=proposed.results[0].proposal_id, accept=True),
+        care_pb.DecideProposalResponse,
+    )
+    assert decided.commit.added == 1
+    assert await texts(user) == ["Wants tea."]
+    asked = await user.unary(
+        f"{CARE}/ErasePerson",
+        care_pb.ErasePersonRequest(person=decided.proposal.memory.person),
+        care_pb.ErasePersonResponse,
+    )
+    request = care_pb.GetErasureRequest(erasure_id=asked.erasure.erasure_id)
+    async with asyncio.timeout(20):
+        while True:
+            found = await user.unary(f"{CARE}/GetErasure", request, care_pb.GetErasureResponse)
+            if found.erasure.state == care_pb.ERASURE_STATE_VERIFIED:
+                break
+            await asyncio.sleep(0.1)
+    assert found.erasure.erased_versions == 1
+    with pytest.raises(NotFound):
+        await texts(user)

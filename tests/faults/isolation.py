@@ -33,6 +33,8 @@ COMMON_TABLES = {
     "agents_owners",
     "interop_owners",
     "llm_owners",
+    # One place after the other, for the changes of all.
+    "memory_feed",
     "identity_login_failures",
     "identity_revocations",
     "identity_signing_keys",

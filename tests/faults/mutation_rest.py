@@ -98,8 +98,8 @@ def operations() -> tuple[Operation, ...]:
     return tuple(found)
 
 
-# Within these anything may stand: they are schemas, which their authors make.
-_FREE = re.compile(r"(^|\.)(schema|parameters)(\.|\[|$)")
+# Within these anything may stand: they are schemas, which their authors make, and maps.
+_FREE = re.compile(r"(^|\.)(schema|parameters|(set_)?attributes)(\.|\[|$)")
 
 
 class RestMutator:

@@ -257,6 +257,56 @@ async def budgets(tenant: Tenant) -> None:
     await tenant.call("DeleteBudget", budget_id=tenant.known["budget_id"].pop())
 
 
+async def memories(tenant: Tenant) -> None:
+    """Memories in a space of their own, its commits, and names of those that come and go."""
+    for number in range(3):
+        stored = await _remember(tenant, f"{tenant.canary} knows {number}")
+    memory_id = stored.results[0].memory_id
+    await tenant.call("UpdateMemory", memory_id=memory_id, text=f"{tenant.canary} knows better")
+    await tenant.call("ReinforceMemories", memory_ids=[memory_id])
+    for name in (tenant.canary, "other"):
+        await tenant.call("CreateBranch", branch=name)
+        await tenant.call("CreateTag", tag=name)
+    await _remember(tenant, f"{tenant.canary} knows on a branch", branch=tenant.canary)
+    await tenant.call("MergeBranch", branch=tenant.canary)
+    back = _revision(commit_id=stored.commit.commit_id)
+    await tenant.call("RollbackBranch", branch="main", revision=back)
+    await tenant.call("DeleteBranch", branch="other")
+    await tenant.call("DeleteTag", tag="other")
+    await tenant.call("UpdateSpace", space="")
+    await tenant.call("DeleteMemory", memory_id=memory_id)
+    tenant.known["memory_id"].remove(memory_id)
+
+
+async def proposals(tenant: Tenant) -> None:
+    """Proposals, of which one was let go of."""
+    for number in range(3):
+        await _remember(tenant, f"{tenant.canary} might know {number}", propose=True)
+    await tenant.call("DecideProposal", proposal_id=tenant.known["proposal_id"].pop())
+    await tenant.call("ListProposals")
+
+
+async def erasures(tenant: Tenant) -> None:
+    """The erasure of somebody of whom nothing is known."""
+    for number in range(2):
+        await tenant.call("ErasePerson", person=f"{tenant.canary}-{number}")
+
+
+async def _remember(tenant: Tenant, text: str, **values: Any) -> Any:
+    record = by_name("StoreMemories").request.fields_by_name["records"].message_type
+    assert record is not None
+    (stored,) = await tenant.call(
+        "StoreMemories", records=[valid(record, {"text": text})], **{"space": "", **values}
+    )
+    return stored
+
+
+def _revision(**values: Any) -> Message:
+    kind = by_name("RollbackBranch").request.fields_by_name["revision"].message_type
+    assert kind is not None
+    return valid(kind, values)
+
+
 Recipe = Callable[[Tenant], Awaitable[None]]
 # In the order in which they are followed: by the resource's id, or a name where it has none.
 RECIPES: dict[str, Recipe] = {
@@ -272,6 +322,12 @@ RECIPES: dict[str, Recipe] = {
     "budget_id": budgets,
     # Whose budget it is.
     "subject_id": budgets,
+    "memory_id": memories,
+    "memory_ids": memories,
+    "version_id": memories,
+    "commit_id": memories,
+    "proposal_id": proposals,
+    "erasure_id": erasures,
 }
 
 

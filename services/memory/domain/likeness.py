@@ -10,7 +10,10 @@ from services.memory.domain.words import Said, likeness, mark, normal
 
 # Sentences that differ in more than this are about different things, whatever their numbers.
 _SAME_FRAME = 0.6
-_said = lru_cache(maxsize=1024)(Said.of)
+# Longer texts are the same to the letter or not at all, and only their attributes contradict: to
+# compare their pairs of words would take too long where many are stored at once.
+_LONG = 4_000
+_said = lru_cache(maxsize=512)(Said.of)
 
 
 def marks(content: Content, *, bands: bool = True) -> frozenset[int]:
@@ -23,7 +26,7 @@ def marks(content: Content, *, bands: bool = True) -> frozenset[int]:
     """
     said = _said(content.text)
     found = {mark("text", said.words)}
-    if bands:
+    if bands and not _is_long(content):
         # Those with other numbers are never the same: they shall not be in the way.
         found |= {mark(band, said.numbers, said.negations) for band in said.bands}
     subject = normal(content.subject)
@@ -48,7 +51,12 @@ def same(old: Content, new: Content, least: float) -> bool:
     first, second = _said(old.text), _said(new.text)
     if first.words == second.words:
         return True
-    if least >= 1 or first.numbers != second.numbers or first.negations != second.negations:
+    if (
+        least >= 1
+        or _is_long(old, new)
+        or first.numbers != second.numbers
+        or first.negations != second.negations
+    ):
         return False
     return likeness(first, second) >= least
 
@@ -88,15 +96,23 @@ def contradict(first: Content, second: Content) -> bool:
     common = first.attributes.keys() & second.attributes.keys()
     if any(first.attributes[name] != second.attributes[name] for name in common):
         return True
-    one, other = _said(first.text), _said(second.text)
+    return not _is_long(first, second) and _turn(_said(first.text), _said(second.text))
+
+
+def _turn(one: Said, other: Said) -> bool:
+    """Whether two sentences cannot both hold, as far as their forms say."""
     turned = one.numbers != other.numbers or one.negations % 2 != other.negations % 2
     if turned and likeness(one, other) >= _SAME_FRAME:
         return True
     if one.claim is None or other.claim is None or one.claim[0] != other.claim[0]:
         return False
     # Who says more of the same does not say otherwise.
-    first_value, second_value = set(one.claim[1]), set(other.claim[1])
-    return turned or not (first_value <= second_value or second_value <= first_value)
+    first, second = set(one.claim[1]), set(other.claim[1])
+    return turned or not (first <= second or second <= first)
+
+
+def _is_long(*contents: Content) -> bool:
+    return any(len(each.text) > _LONG for each in contents)
 
 
 def _meet(first: Content, second: Content) -> bool:

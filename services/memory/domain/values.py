@@ -92,22 +92,29 @@ class Content:
 
     def to_json(self) -> str:
         """As it is kept, and hashed."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        values = {
+            "text": self.text,
+            "kind": self.kind.value,
+            "attributes": dict(self.attributes),
+            "subject": self.subject,
+            "person": self.person,
+            "confidence": self.confidence,
+            "sensitivity": self.sensitivity.value,
+            "provenance": [(o.kind, o.id, o.time, o.start, o.end) for o in self.provenance],
+            "valid_from": self.valid_from,
+            "valid_until": self.valid_until,
+        }
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Content:
         """As it was kept."""
         values: dict[str, Any] = json.loads(text)
-        attributes = {name: (kind, value) for name, (kind, value) in values["attributes"].items()}
-        return cls(
-            **{
-                **values,
-                "kind": Kind(values["kind"]),
-                "sensitivity": Sensitivity(values["sensitivity"]),
-                "attributes": attributes,
-                "provenance": tuple(Origin(**each) for each in values["provenance"]),
-            }
-        )
+        values["kind"] = Kind(values["kind"])
+        values["sensitivity"] = Sensitivity(values["sensitivity"])
+        values["attributes"] = {name: tuple(each) for name, each in values["attributes"].items()}
+        values["provenance"] = tuple(Origin(*each) for each in values["provenance"])
+        return cls(**values)
 
     def check(self, path: str) -> None:
         """Refuse what cannot be kept.
@@ -135,22 +142,27 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a memory; `create_time` is when the memory was first stored."""
+    """A version of a memory; `create_time` is when the memory was first stored.
+
+    Its name is a hash of what it says, made where it is not known.
+    """
 
     memory_id: str
     content: Content
     create_time: int
     update_time: int
-    version_id: str = field(init=False)
+    version_id: str = ""
 
     def __post_init__(self) -> None:
-        """Find its name, a hash of what it says."""
+        """Name it."""
+        if self.version_id:
+            return
         said = f"{self.memory_id}\n{self.create_time}\n{self.content.to_json()}"
         object.__setattr__(self, "version_id", f"ver_{_hash(said).hex()}")
 
     def saying(self, content: Content, now: int) -> Version:
         """The version after it."""
-        return replace(self, content=content, update_time=now)
+        return replace(self, content=content, update_time=now, version_id="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,7 @@ class Browsing:
             NotFound: It is not there, or not for the caller.
         """
         async with self._desk.database.read((who.tenant_id,)) as connection:
-            place = await place_of_memory(connection, who, memory_id)
-            space = await access.space_of(connection, who, place)
+            place, space = await place_of_memory(connection, who, memory_id)
             found = await resolve(connection, place, at)
             view = View(connection, place, space, found, self._desk.known)
             here = await view.memories(list((await view.find([memory_id])).items()))
@@ -159,8 +158,7 @@ class Browsing:
         limit = paging.page_size(size)
         seen = paging.decode(token, str, int)
         async with self._desk.database.read((who.tenant_id,)) as connection:
-            place = await place_of_memory(connection, who, memory_id)
-            space = await access.space_of(connection, who, place)
+            place, space = await place_of_memory(connection, who, memory_id)
             ref = await commits.branch(connection, place, branch or MAIN)
             start, before = seen or (ref.commit_id if ref.name != MAIN else "", _ALWAYS)
             view = View(connection, place, space, None, self._desk.known)

@@ -20,6 +20,7 @@ from services.memory.domain.values import (
     ProposalState,
     Record,
     Ref,
+    Space,
     Stored,
     Version,
     faded,
@@ -27,7 +28,7 @@ from services.memory.domain.values import (
     used,
 )
 from services.memory.service import access
-from services.memory.service.reading import View, head
+from services.memory.service.reading import View
 from services.memory.service.writing import Desk, Neighbours, Writing, author_of, commit
 from services.memory.store import commits, proposals, versions
 from services.memory.store.shared import Place
@@ -179,8 +180,7 @@ class Storing:
             NotFound: There is no such memory for the caller, or no such branch.
             PermissionDenied: In its space an agent proposes.
         """
-        place = await place_of_memory(connection, who, memory_id)
-        space = await access.space_of(connection, who, place)
+        place, space = await place_of_memory(connection, who, memory_id)
         access.require_person(who, space, branch)
         return await self._desk.head_of(connection, place, space, branch)
 
@@ -200,21 +200,22 @@ class Storing:
                 await strengthen(connection, place, space.policy.half_life or HALF_LIFE, ids)
 
 
-async def place_of_memory(connection: Connection, who: Principal, memory_id: str) -> Place:
+async def place_of_memory(
+    connection: Connection, who: Principal, memory_id: str
+) -> tuple[Place, Space]:
     """Where a memory is kept.
 
     Raises:
         NotFound: There is no such memory, or not for the caller.
     """
-    space = await versions.space_of(connection, who.tenant_id, memory_id)
-    if space is None:
+    name = await versions.space_of(connection, who.tenant_id, memory_id)
+    if name is None:
         raise NotFound.of("memory")
     try:
-        place = access.place_of(who, space)
-        await access.space_of(connection, who, place)
+        place = access.place_of(who, name)
+        return place, await access.space_of(connection, who, place)
     except NotFound:
         raise NotFound.of("memory") from None
-    return place
 
 
 async def strengthen(
@@ -328,7 +329,9 @@ async def _told(view: View, kept: bytes) -> Reply:
         )
         for each in stored
     ]
-    return await head(view.connection, view.place, commit_id), results
+    # It may have been swept away with its branch meanwhile.
+    made = await commits.some(view.connection, view.place, {commit_id})
+    return made.get(commit_id), results
 
 
 def _own(record: Record, place: Place) -> Record:

@@ -71,7 +71,8 @@ async def put(
     """
     rows: list[dict[str, Any]] = []
     led: list[dict[str, Any]] = []
-    for each in made:
+    # In one order for all: two who store the same at once wait for each other, and not in a ring.
+    for each in sorted(made, key=lambda version: version.version_id):
         body = each.content.to_json()
         rows.append(
             {
@@ -102,8 +103,8 @@ async def put(
     )
     for some in batches(rows):
         await connection.execute(insert, some)
-    await add(connection, marks, led)
-    news = [
+    await add(connection, marks, sorted(led, key=lambda row: (row["mark"], row["memory_id"])))
+    new = [
         {
             "tenant_id": place.tenant_id,
             "memory_id": each.memory_id,
@@ -111,9 +112,9 @@ async def put(
             "strength": FIRST_STRENGTH,
             "use_time": now,
         }
-        for each in made
+        for each in sorted(made, key=lambda version: version.memory_id)
     ]
-    await add(connection, known, news)
+    await add(connection, known, new)
 
 
 async def alike(
@@ -214,4 +215,5 @@ async def unlink(connection: Connection, place: Place, version_ids: Collection[s
 
 def to_version(row: Row[Any]) -> Version:
     """A version as it was kept."""
-    return Version(row.memory_id, Content.from_json(row.body), row.create_time, row.update_time)
+    content = Content.from_json(row.body)
+    return Version(row.memory_id, content, row.create_time, row.update_time, row.version_id)

@@ -20,7 +20,7 @@ from plexus.memory.v1.version_service_pb2_grpc import VersionServiceStub
 from plexus.options.v1.options_pb2 import Role
 
 from services.runtime.clients import Clients
-from services.runtime.context import Principal, acting_as, mesh_principal
+from services.runtime.context import Principal, mesh_principal
 from services.runtime.errors import PlexusError
 from services.runtime.status import remote_errors
 from tests.databases import KINDS, Databases

@@ -1,4 +1,4 @@
-"""What is the same, what contradicts, how branches merge, what is kept: rules without a database."""
+"""What is the same, what contradicts, how branches merge, what is kept: pure rules."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from services.memory.domain.words import Said, likeness
 from services.runtime.ids import new_id
 
 LONG = (
-    "The laboratory on the second floor keeps its samples in the large freezer behind the door, and "
-    "whoever takes one writes name, day and reason into the book that lies on the table beside it."
+    "The laboratory on the second floor keeps its samples in the large freezer behind the door, "
+    "and whoever takes one writes name, day and reason into the book that lies on the table by it."
 )
 
 

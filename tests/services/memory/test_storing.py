@@ -19,12 +19,12 @@ MERGED, UNCHANGED = pb.STORE_OUTCOME_MERGED, pb.STORE_OUTCOME_UNCHANGED
 INVOICE = {"subject": "invoice 4711"}
 
 
-async def versions(calls: Calls, memory_id: str, **more: object) -> list[str]:
+async def versions(calls: Calls, memory_id: str) -> list[str]:
     """What a memory said, the newest first; empty where it was removed."""
     found, token = [], ""
     while True:
         request = memory.ListMemoryVersionsRequest(
-            memory_id=memory_id, page_size=2, page_token=token, **more
+            memory_id=memory_id, page_size=2, page_token=token
         )
         page = await calls.memory.ListMemoryVersions(request)
         found += [each.memory.text for each in page.versions]
