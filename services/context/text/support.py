@@ -1,8 +1,9 @@
 """Whether a text says what a sentence says, as far as words show it.
 
 A sentence is supported by one or two sentences that stand together where these have enough of its
-content words and all of its numbers, and deny just as it does, and where the source has its names. It is a test of words, not of meaning:
-what passes may still be wrong, what fails was not said in these words.
+content words and all of its numbers, and deny just as it does, and where the source has its names.
+It is a test of words, not of meaning: what passes may still be wrong, what fails was not said in
+these words.
 """
 
 from __future__ import annotations
