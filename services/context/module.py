@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from plexus.context.v1.digest_service_pb2_grpc import add_DigestServiceServicer_to_server
 from plexus.context.v1.inject_service_pb2_grpc import add_InjectServiceServicer_to_server
@@ -13,22 +14,25 @@ from plexus.context.v1.search_service_pb2_grpc import add_SearchServiceServicer_
 from services.context.index.backend import Backend
 from services.context.index.edge import EdgeIndex
 from services.context.index.qdrant import QdrantIndex
+from services.context.leading import Leadership
 from services.context.remote.documents import RemoteDocuments
 from services.context.remote.history import RemoteHistory
 from services.context.remote.memories import RemoteMemories
 from services.context.remote.models import RemoteModels
 from services.context.service.digesting import DigestService
 from services.context.service.freshness import Freshness
+from services.context.service.indexing import Indexer
 from services.context.service.injecting import InjectService
 from services.context.service.library import Library
+from services.context.service.meaning import Meaning, Vectors
 from services.context.service.searching import SearchService
 from services.context.service.status import StatusService
 from services.context.servicer.digest import DigestServicer
 from services.context.servicer.inject import InjectServicer
 from services.context.servicer.search import SearchServicer
 from services.context.settings import ContextSettings
-from services.context.workers import Follower, Rebuilder
-from services.runtime.errors import Unavailable
+from services.context.workers import Follower, Rebuilder, Taker
+from services.runtime.errors import PlexusError
 from services.runtime.module import ModuleContext
 
 _READY_SECONDS = 10.0
@@ -37,18 +41,30 @@ _READY_SECONDS = 10.0
 @asynccontextmanager
 async def build(ctx: ModuleContext) -> AsyncIterator[None]:
     """Open the index, follow what it is derived from, register the servicers."""
+    await ctx.migrate(Path(__file__).parent / "migrations")
     settings = ContextSettings()
+    # One process at a time has an SQLite file, so that the one before is known to have ended.
+    alone = ctx.database.dialect == "sqlite"
+    leadership = Leadership(
+        ctx.database.apart(), ctx.settings.instance or ("only" if alone else "")
+    )
+    await leadership.begin()
+    ctx.tasks.keep_running("context.lease", leadership.keep)
     async with _backend(ctx, settings) as backend:
         library = Library(backend)
-        with contextlib.suppress(Unavailable):  # those that follow the feeds try again
-            await library.prepare()
+        if await leadership.claim():
+            with contextlib.suppress(PlexusError):  # those that follow the feeds try again
+                await library.prepare()
         documents = RemoteDocuments(ctx.clients.channel("ingest"))
         memories = RemoteMemories(ctx.clients.channel("memory"))
         feeds = (memories, documents)
-        rebuilder = Rebuilder(library, feeds)
-        search = SearchService(library, Freshness(library, feeds), documents, memories)
-        history = RemoteHistory(ctx.clients.channel("history"))
+        rebuilder = Rebuilder(library, feeds, leadership)
         models = RemoteModels(ctx.clients.channel("llm"))
+        meaning = Meaning(library, models, on=settings.context_embeddings == "auto")
+        search = SearchService(
+            library, Freshness(library, feeds), documents, memories, meaning, models
+        )
+        history = RemoteHistory(ctx.clients.channel("history"))
         status = StatusService(library, feeds, rebuilder.begin)
         add_SearchServiceServicer_to_server(SearchServicer(search, status), ctx.server)
         digest = DigestService(search, documents, memories, history, models)
@@ -56,10 +72,16 @@ async def build(ctx: ModuleContext) -> AsyncIterator[None]:
         inject = InjectService(search, history, memories, ctx.tasks)
         add_InjectServiceServicer_to_server(InjectServicer(inject), ctx.server)
         for feed in feeds:
-            Follower(library, feed).start(ctx.tasks)
+            takers: dict[str, Taker] = {feed.name: Indexer(library, feed)}
+            if settings.context_embeddings == "auto":
+                takers[f"{feed.name}.vectors"] = Vectors(library, feed, models)
+            for name, taker in takers.items():
+                Follower(library, feed, taker, leadership).start(ctx.tasks, f"context.{name}")
         ctx.tasks.keep_running("context.rebuild", rebuilder.run)
         ctx.checks.append(library.check)
         yield
+    with contextlib.suppress(PlexusError):  # without it, it runs out by itself
+        await leadership.end()
 
 
 @asynccontextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
+from services.context.leading import Leads
 from services.context.ports import Feed
 from services.context.service.indexing import Indexer
 from services.context.service.library import Library
@@ -14,26 +16,45 @@ _LOOK_SECONDS = 5.0
 _REBUILD_LOOK_SECONDS = 1.0
 
 
+class Taker(Protocol):
+    """Takes in changes of a feed."""
+
+    async def take(self, shelf: str) -> bool:
+        """Take in some; False where there are none left."""
+        ...
+
+
 class Follower:
     """Keeps the index up to date with one feed; each has its own, and none waits for another."""
 
-    def __init__(self, library: Library, feed: Feed) -> None:
+    def __init__(self, library: Library, feed: Feed, taker: Taker, leads: Leads) -> None:
+        """Prepare one.
+
+        Args:
+            library: The index's shelves.
+            feed: Whom to listen to.
+            taker: Who takes its changes in.
+            leads: Whether this process is the one that does.
+        """
         self._library = library
         self._feed = feed
-        self._indexer = Indexer(library, feed)
+        self._taker = taker
+        self._leads = leads
         self._news = asyncio.Event()
 
-    def start(self, tasks: Tasks) -> None:
+    def start(self, tasks: Tasks, name: str) -> None:
         """Follow until the process ends."""
-        tasks.keep_running(f"context.{self._feed.name}", self._follow)
-        tasks.keep_running(f"context.{self._feed.name}.news", self._watch)
+        tasks.keep_running(name, self._follow)
+        tasks.keep_running(f"{name}.news", self._watch)
 
     async def _follow(self) -> None:
+        await self._leads.wait()
         await self._library.prepare()
         while True:
             self._news.clear()
-            while await self._indexer.take(await self._library.serving()):
-                pass
+            await self._leads.wait()
+            while await self._taker.take(await self._library.serving()):
+                await self._leads.wait()
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._news.wait()
@@ -49,8 +70,9 @@ class Follower:
 class Rebuilder:
     """Makes a shelf that was begun whole, and lets it serve."""
 
-    def __init__(self, library: Library, feeds: Sequence[Feed]) -> None:
+    def __init__(self, library: Library, feeds: Sequence[Feed], leads: Leads) -> None:
         self._library = library
+        self._leads = leads
         self._indexers = [Indexer(library, feed) for feed in feeds]
         self._begun = asyncio.Event()
 
@@ -62,6 +84,7 @@ class Rebuilder:
         """Go on with whatever is begun, also by a process before this one."""
         while True:
             self._begun.clear()
+            await self._leads.wait()
             shelf = await self._library.building()
             if shelf:
                 await self._make(shelf)
@@ -75,6 +98,7 @@ class Rebuilder:
     async def _make(self, shelf: str) -> None:
         more = True
         while more:
+            await self._leads.wait()
             taken = [await indexer.take(shelf) for indexer in self._indexers]
             more = any(taken)
         await self._library.swap(shelf)

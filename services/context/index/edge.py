@@ -92,6 +92,7 @@ class EdgeIndex:
             for each in self._waiting.values():
                 if not each.done():
                     each.set_exception(Unavailable(self.why, retry_after=1))
+                    each.exception()  # whoever asked may wait no more, and that is no defect
             self._waiting.clear()
         raise Unavailable(f"The index's process {'hung' if hung else f'ended with {ended}'}.")
 

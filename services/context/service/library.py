@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,9 @@ from services.runtime.ids import new_id
 _OURS = "\x01"
 _NAMESPACE = uuid.UUID("0e9c2e0e-0f8e-4d64-a8f4-9f3a1d5a3f10")
 _MADE = "made"
+_MODELS = "models"
+# What a shelf has room for: each model's vectors are a space of their own.
+_MOST_MODELS = 4
 
 
 class Library:
@@ -91,6 +95,23 @@ class Library:
         found = await self.backend.payloads(shelf, [_place(feed) for feed in feeds])
         return {feed: int(found.get(_place(feed), {}).get("position", 0)) for feed in feeds}
 
+    async def models(self, shelf: str) -> Sequence[str]:
+        """The models of embeddings that a shelf has vectors of."""
+        found = await self.backend.payloads(shelf, [_place(_MODELS)])
+        return list(found.get(_place(_MODELS), {}).get("models", ()))
+
+    async def add_model(self, shelf: str, model: str, size: int) -> bool:
+        """Make room for a model's vectors; False where a shelf has as many models as it may."""
+        known = await self.models(shelf)
+        if model in known:
+            return True
+        if len(known) >= _MOST_MODELS:
+            return False
+        await self.backend.add_space(shelf, space_of(model), size)
+        payload: Payload = {TENANT: _OURS, "models": [*known, model]}
+        await self.backend.upsert(shelf, [Point(_place(_MODELS), payload)])
+        return True
+
     async def create_time(self, shelf: str) -> int:
         """When a shelf was begun."""
         found = await self.backend.payloads(shelf, [_place(_MADE)])
@@ -114,6 +135,11 @@ class Library:
     async def _write(self, shelf: str, name: str, position: int) -> None:
         payload: Payload = {TENANT: _OURS, "position": float(position)}
         await self.backend.upsert(shelf, [Point(_place(name), payload)])
+
+
+def space_of(model: str) -> str:
+    """The name of a model's space of vectors: a model's own name may hold what that must not."""
+    return f"m{hashlib.sha256(model.encode()).hexdigest()[:16]}"
 
 
 def _place(name: str) -> str:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from services.context.domain.asking import MOST_RANKED, Answer, Hit, Query
 from services.context.domain.conditions import Both, Plain, of_tenant
-from services.context.domain.entries import DOCUMENT, readable
+from services.context.domain.entries import DOCUMENT, Found, readable
 from services.context.domain.ranking import Ranked, Signal, fuse
 from services.context.domain.sources import Kind, Source
 from services.context.filtering import parse
 from services.context.index.backend import WORDS
-from services.context.ports import Documents, Memories
+from services.context.ports import Documents, Memories, Models
+from services.context.service import reranking
 from services.context.service.freshness import Freshness
 from services.context.service.library import Library
+from services.context.service.meaning import Meaning
 from services.context.text import bm25
 from services.context.text.highlights import highlights
 from services.runtime import clock, log, paging
@@ -24,6 +26,7 @@ from services.runtime.errors import InvalidRequest, PlexusError, Unavailable
 
 _logger = log.get(__name__)
 _READ_AT_ONCE = 100
+_OWN_MODELS = "offline/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,30 @@ class _Place:
     space: str = ""
 
 
+@dataclass
+class _Ranking:
+    """What was found, in an order, and by what."""
+
+    ranked: list[Ranked]
+    places: Mapping[str, _Place]
+    signals: list[Signal]
+    model: str
+
+
 class SearchService:
     """Ranks by the index, and reads what it found where it is kept."""
 
     def __init__(
-        self, library: Library, freshness: Freshness, documents: Documents, memories: Memories
+        self,
+        library: Library,
+        freshness: Freshness,
+        documents: Documents,
+        memories: Memories,
+        meaning: Meaning,
+        models: Models,
     ) -> None:
+        self._meaning = meaning
+        self._models = models
         self._library = library
         self._freshness = freshness
         self._documents = documents
@@ -75,19 +96,22 @@ class SearchService:
                 documents=query.documents,
             )
             wanted = of_tenant(who.tenant_id, Both((allowed, condition)))
-            ranked, places = await self._rank(shelf, query, wanted)
+            ranking = await self._rank(shelf, query, wanted)
         except PlexusError:
             # Another shelf may serve by now.
             self._library.forget()
             raise
-        page = _Page(self, query, ranked[:MOST_RANKED], places)
+        if query.rerank_model and (not query.signals or Signal.RERANK in query.signals):
+            await self._rerank(query, ranking)
+        page = _Page(self, query, ranking.ranked[:MOST_RANKED], ranking.places)
         hits, reached, whole = await page.read(offset, size)
         more = reached < len(page.ranked)
         return Answer(
             hits,
             paging.encode((reached, query.digest)) if more else "",
             stale=not fresh or spaces is None or not whole,
-            signals=(Signal.LEXICAL,),
+            signals=ranking.signals,
+            embedding_model=ranking.model,
         )
 
     async def _spaces(self, query: Query) -> Sequence[str] | None:
@@ -99,20 +123,60 @@ class SearchService:
             return None
         return [each for each in mine if each in query.spaces] if query.spaces else mine
 
-    async def _rank(
-        self, shelf: str, query: Query, wanted: Plain
-    ) -> tuple[list[Ranked], Mapping[str, _Place]]:
+    async def _rank(self, shelf: str, query: Query, wanted: Plain) -> _Ranking:
+        words, (model, meaning) = await asyncio.gather(
+            self._by_words(shelf, query, wanted), self._by_meaning(shelf, query, wanted)
+        )
+        found = {Signal.LEXICAL: words} | ({Signal.SEMANTIC: meaning} if model else {})
+        if not _wants(query, Signal.LEXICAL):
+            del found[Signal.LEXICAL]
+        places = {
+            entry.entry_id: _place(entry.payload) for each in found.values() for entry in each
+        }
+        rankings = {
+            signal: [(places[entry.entry_id].id, entry.score) for entry in each]
+            for signal, each in found.items()
+        }
+        return _Ranking(
+            fuse(rankings), {each.id: each for each in places.values()}, [*found], model
+        )
+
+    async def _by_words(self, shelf: str, query: Query, wanted: Plain) -> Sequence[Found]:
         vector = bm25.query(query.text)
-        if not vector.indices:
-            return [], {}
-        found = await self._library.backend.search(shelf, WORDS, vector, wanted, MOST_RANKED)
-        places: dict[str, _Place] = {}
-        ranking: list[tuple[str, float]] = []
-        for each in found:
-            place = _place(each.payload)
-            places[place.id] = place
-            ranking.append((place.id, each.score))
-        return fuse({Signal.LEXICAL: ranking}), places
+        if not vector.indices or not _wants(query, Signal.LEXICAL):
+            return ()
+        return await self._library.backend.search(shelf, WORDS, vector, wanted, MOST_RANKED)
+
+    async def _by_meaning(
+        self, shelf: str, query: Query, wanted: Plain
+    ) -> tuple[str, Sequence[Found]]:
+        if not _wants(query, Signal.SEMANTIC):
+            return "", ()
+        return await self._meaning.rank(shelf, query.text, wanted, MOST_RANKED)
+
+    async def _rerank(self, query: Query, ranking: _Ranking) -> None:
+        """Have the best ranked by a model; where it fails they stay as they are."""
+        best = ranking.ranked[: reranking.MOST]
+        sources, _ = await self.read([ranking.places[each.key] for each in best], query.as_of)
+        own = query.rerank_model.startswith(_OWN_MODELS)
+        told = [
+            each
+            for each in best
+            if each.key in sources and (own or not sources[each.key].confidential)
+        ]
+        if not told:
+            return
+        found = await reranking.rerank(
+            self._models,
+            query.rerank_model,
+            query.text,
+            told,
+            [sources[each.key] for each in told],
+        )
+        if found is not None:
+            keys = {each.key for each in found}
+            ranking.ranked = [*found, *(each for each in ranking.ranked if each.key not in keys)]
+            ranking.signals.append(Signal.RERANK)
 
     async def read(
         self, places: Sequence[_Place], at: int | None
@@ -178,6 +242,12 @@ class _Page:
                     marked = highlights(self._query.text, source.text)
                     hits.append(Hit(source, each.score, each.ranks, marked))
         return hits, offset, whole
+
+
+def _wants(query: Query, signal: Signal) -> bool:
+    """Whether a query asks for a signal; what is ranked once more is ranked by words first."""
+    asked = set(query.signals)
+    return not asked or signal in asked or (signal is Signal.LEXICAL and asked == {Signal.RERANK})
 
 
 def _offset(query: Query, token: str) -> int:

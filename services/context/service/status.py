@@ -6,9 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.context.domain.conditions import Both, of_tenant
+from services.context.domain.conditions import Both, Plain, of_tenant
 from services.context.ports import Feed
-from services.context.service.library import Library
+from services.context.service.library import Library, space_of
+
+
+def _with_vector(tenant_id: str, model: str) -> Plain:
+    everything = of_tenant(tenant_id, Both(()))
+    return {"must": [everything, {"has_vector": space_of(model)}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,11 @@ class StatusService:
             entries=await self._library.backend.count(shelf, of_tenant(tenant_id, Both(()))),
             behind=sum(max(0, end - at) for end, at in zip(newest, positions, strict=True)),
             rebuild_percent=await self._percent(building, newest) if building else None,
-            embedding_models=(),
+            embedding_models=[
+                model
+                for model in await self._library.models(shelf)
+                if await self._library.backend.count(shelf, _with_vector(tenant_id, model))
+            ],
             backend=self._library.backend.name,
             create_time=await self._library.create_time(shelf),
         )

@@ -1,8 +1,9 @@
 """Whether a text says what a sentence says, as far as words show it.
 
 A sentence is supported by one or two sentences that stand together where these have enough of its
-content words, all of its numbers, and deny just as it does. It is a test of words, not of meaning:
-what passes may still be wrong, what fails was not said in these words.
+content words and all of its numbers, and deny just as it does, and where the source has its names.
+It is a test of words, not of meaning: what passes may still be wrong, what fails was not said in
+these words.
 """
 
 from __future__ import annotations
@@ -32,9 +33,14 @@ _MARK = re.compile(r"\[\d{1,3}\]")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "ninety": 90}
 _UNITS = "zero one two three four five six seven eight nine ten eleven twelve"
-_NUMBER_WORDS = {word: str(number) for number, word in enumerate(_UNITS.split())} | {
-    word: str(number) for word, number in _TENS.items()
+_ORDERS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+_NUMBER_WORDS = {
+    **{word: str(number) for number, word in enumerate(_UNITS.split())},
+    **{word: str(number) for number, word in enumerate(_ORDERS.split(), start=1)},
+    **{word: str(number) for word, number in _TENS.items()},
 }
+# In which every noun begins with a capital, so that a capital says nothing.
+_CAPITALS = "german"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Said:
     """What a sentence says, as far as it is compared; `denies` is None of two that do not agree."""
 
     stems: frozenset[str]
+    names: frozenset[str]
     numbers: frozenset[str]
     denies: bool | None
 
@@ -68,7 +75,12 @@ def said(text: str) -> Said:
         for each in found
         if not is_stop(each.text, language) and each.text not in _NUMBER_WORDS
     )
-    return Said(stems - _DENIALS, frozenset(numbers), denies)
+    names = frozenset(
+        stem(each.text, language)
+        for each in found[1:]
+        if language != _CAPITALS and bare[each.start].isupper() and each.text not in _NUMBER_WORDS
+    )
+    return Said(stems - _DENIALS, names & stems, frozenset(numbers), denies)
 
 
 def _number(text: str) -> str:
@@ -88,10 +100,12 @@ class Sources:
         self.texts = texts
         self._windows: list[tuple[int, Span, Said]] = []
         self._by_stem: dict[str, list[int]] = {}
+        self._stems: list[frozenset[str]] = []
         for index, text in enumerate(texts):
             self._read(index, text)
 
     def _read(self, index: int, text: str) -> None:
+        self._stems.append(said(text).stems)
         before: tuple[Span, Said] | None = None
         for span in sentences(text):
             if len(self._windows) >= _MOST_SENTENCES:
@@ -117,7 +131,7 @@ class Sources:
             sentence: What it says.
             enough: How much of its content words must be there.
             only: The one source to look at.
-            strict: Whether numbers and denials must agree.
+            strict: Whether numbers, denials and names must agree.
         """
         if not sentence.stems:
             return None
@@ -128,7 +142,7 @@ class Sources:
             share = count / len(sentence.stems)
             if share < enough or (only is not None and index != only):
                 continue
-            if strict and not _agrees(sentence, says):
+            if strict and not (_agrees(sentence, says) and sentence.names <= self._stems[index]):
                 continue
             # As much as possible, in as few words as possible, as early as possible.
             rank = (share, span.start - span.end, -place)
@@ -147,6 +161,7 @@ def _agrees(sentence: Said, source: Said) -> bool:
 def _joined(first: Said, second: Said) -> Said:
     return Said(
         first.stems | second.stems,
+        first.names | second.names,
         first.numbers | second.numbers,
         first.denies if first.denies == second.denies else None,
     )

@@ -72,7 +72,7 @@ async def test_a_position_is_never_ahead_of_what_it_stands_for(tmp_path: Path) -
 
 
 async def test_a_process_that_hangs_is_replaced_and_nobody_waits_for_it(tmp_path: Path) -> None:
-    async with edge_in(tmp_path, answer_seconds=0.3, hangs_seconds=0.6) as index:
+    async with edge_in(tmp_path, hangs_seconds=3) as index:
         await index.create("a")
         hung = index.pid
         assert hung is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from plexus.context.v1 import inject_service_pb2 as pb
@@ -80,7 +81,7 @@ async def test_what_is_weak_repeated_or_too_much_stays_out(room: Room) -> None:
 
 async def test_what_is_confidential_is_for_our_own_models(room: Room) -> None:
     room.memories.put("ten_a", "mem_1", "The salary of Ada is secret.", sensitivity=3)
-    asked = {"input": "What is the salary of Ada?", "explain": True}
+    asked: dict[str, Any] = {"input": "What is the salary of Ada?", "explain": True}
     for model in ("", "openai/gpt", "offlinefake/x"):
         prompt = await room.inject(model=model, **asked)
         assert kinds(prompt) == ["MESSAGE"]
@@ -102,12 +103,13 @@ async def test_the_window_takes_what_is_left(room: Room) -> None:
 
 
 async def test_bad_requests_are_refused_by_field(room: Room) -> None:
-    for field, asked in {
+    refused: dict[str, dict[str, Any]] = {
         "instructions": {"instructions": "word " * 400, "input": "x", "max_tokens": 256},
         "max_tokens": {"input": "x", "max_tokens": 10},
         "input": {"instructions": "x"},
         "filter": {"input": "the rent", "filter": "colour = red"},
-    }.items():
+    }
+    for field, asked in refused.items():
         with pytest.raises(InvalidRequest) as caught:
             await room.inject(**asked)
         assert caught.value.violations[0].field == field

@@ -122,3 +122,53 @@ async def test_the_index_is_made_anew_beside_the_one_that_serves(room: Room) -> 
         assert (now.entries, now.behind) == (40, 0)
     assert len(await room.found("alpha")) == 40
     assert await room.found("beta", tenant="ten_b") == ["beta"]
+
+
+async def test_a_model_ranks_the_best_once_more(room: Room) -> None:
+    room.documents.put("ten_a", "doc_1", ["rent rent rent", "rent of the flat", "a rent"])
+    usual = await room.found("rent")
+    room.models.text = 'Here: {"ranking": [3, 99, 1, 3]}'
+    reply = await room.search("rent", rerank_model="lab/large")
+    assert [each.source.text for each in reply.hits] == [usual[2], usual[0], usual[1]]
+    assert list(reply.signals) == [pb.SIGNAL_LEXICAL, pb.SIGNAL_RERANK]
+    assert [each.signal for each in reply.hits[0].ranks] == [pb.SIGNAL_LEXICAL, pb.SIGNAL_RERANK]
+    for text in ("no JSON", "[]", '{"ranking": "x"}', '{"ranking": [true, 0]}'):
+        room.models.text = text
+        reply = await room.search("rent", rerank_model="lab/large")
+        assert [each.source.text for each in reply.hits] == usual
+        assert list(reply.signals) == [pb.SIGNAL_LEXICAL]
+    room.models.away = True
+    assert list((await room.search("rent", rerank_model="lab/large")).signals) == [
+        pb.SIGNAL_LEXICAL
+    ]
+
+
+@pytest.fixture
+def embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEXUS_CONTEXT_EMBEDDINGS", "auto")
+
+
+async def test_what_has_a_vector_is_found_by_it(embeddings: None, room: Room) -> None:
+    room.models.embedding = "lab/vectors"
+    room.documents.put("ten_a", "doc_1", ["rent of the flat", "lunch at noon"])
+    room.memories.put("ten_b", "mem_1", "rent of others")
+    assert await room.found("rent") == ["rent of the flat"]
+    with acting_as(mesh_principal("ten_a", "usr_a")):
+        async with asyncio.timeout(20):
+            while not (await room.stub.GetIndex(pb.GetIndexRequest())).embedding_models:
+                await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while len((reply := await room.search("rent", signals=[pb.SIGNAL_SEMANTIC])).hits) < 2:
+            await asyncio.sleep(0.05)
+    assert reply.embedding_model == "lab/vectors"
+    assert list(reply.signals) == [pb.SIGNAL_SEMANTIC]
+    assert reply.hits[0].source.text == "rent of the flat"
+    both = await room.search("rent")
+    assert list(both.signals) == [pb.SIGNAL_LEXICAL, pb.SIGNAL_SEMANTIC]
+    assert [each.signal for each in both.hits[0].ranks] == list(both.signals)
+
+
+async def test_no_signal_is_refused(room: Room) -> None:
+    with pytest.raises(InvalidRequest) as caught, remote_errors():
+        await room.search("rent", signals=[pb.SIGNAL_UNSPECIFIED])
+    assert caught.value.violations[0].field == "signals"
