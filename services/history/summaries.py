@@ -78,6 +78,10 @@ class SummaryService:
             found = await summary_store.find(connection, tenant_id, session_id)
             if found and found.state is State.RUNNING:
                 return
+            if found and found.state is State.FAILED:
+                session = await store.get_session(connection, tenant_id, session_id)
+                if session.update_time < found.update_time:
+                    return
             after = found.through_place if found else 0
             sizes = await store.list_sizes(
                 connection, tenant_id, session_id, after=after, limit=_MAX_READ

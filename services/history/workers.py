@@ -54,11 +54,12 @@ class Consolidator:
         self._news.set()
 
     async def keep_working(self) -> None:
-        """Renew this process's lease, and take up what waits."""
+        """Take up what waits, and renew this process's lease while it has any work."""
         while True:
             self._news.clear()
             try:
-                await self._lease.renew()
+                if self._work:
+                    await self._lease.renew()
                 await self._take_up()
             except (PlexusError, TimeoutError) as error:
                 # Soon again: a longer pause would cost the lease.
@@ -76,12 +77,15 @@ class Consolidator:
             limit = _MAX_WORK + len(self._work)
             found = await summary_store.claimable(connection, owner, dead, limit)
         waiting = [each for each in found if each[0] not in self._work]
-        if not dead and not waiting:
+        waiting = waiting[: _MAX_WORK - len(self._work)]
+        if not waiting:
             return
+        # Whoever has no work lets the lease run out: it costs a write each time.
+        await self._lease.renew()
         claimed = []
         async with self._database.transaction(EVERYONE) as connection:
             await self._lease.bury(connection, dead)
-            for session_id, tenant_id, before in waiting[: _MAX_WORK - len(self._work)]:
+            for session_id, tenant_id, before in waiting:
                 if await summary_store.claim(connection, session_id, before, owner):
                     claimed.append((tenant_id, session_id))
         for tenant_id, session_id in claimed:

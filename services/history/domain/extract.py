@@ -19,11 +19,11 @@ def _set(text: str) -> frozenset[str]:
 # The longest piece of a message that is quoted, in characters.
 LONGEST = 300
 _TOKEN = re.compile(r"(?<!\w)[-−]?\d+(?:[.,:/-]\d+)*|[^\W\d_]+|\d+|[%‰€$£¥°#]")
-_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]»”]*\s+|\s*\n+\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])([\"')\]»”]*) ")
 _UNITS = _set(
     "% ‰ € $ £ ¥ ° eur usd gbp chf euro euros dollar dollars cent cents percent "
-    "mm cm m km in ft mi mg g kg t ml l ms s sec min h hz khz mhz ghz b kb mb gb tb kib mib gib "
-    "tib w kw kwh mwh v a ma mah pa bar c f px dpi am pm "
+    "mm cm m km ft mi mg g kg t ml l ms s sec min h hz khz mhz ghz b kb mb gb tb kib mib gib "
+    "tib w kw kwh mwh v ma mah pa bar c f px dpi am pm "
     "second seconds minute minutes hour hours day days week weeks month months year years "
     "meter meters metre metres kilometer kilometers kilometre kilometres mile miles gram grams "
     "kilogram kilograms ton tons tonne tonnes liter liters litre litres byte bytes "
@@ -66,16 +66,23 @@ class Fact:
 
 
 def pieces(text: str) -> Iterator[str]:
-    """The sentences of a text, on one line each, the longest ones in parts."""
-    for sentence in _SENTENCE_END.split(text):
-        left = " ".join(sentence.split())
-        while len(left) > LONGEST:
-            cut = left.rfind(" ", 1, LONGEST + 1)
-            cut = cut if cut > 0 else LONGEST
-            yield left[:cut]
-            left = left[cut:].lstrip()
-        if left:
-            yield left
+    """The sentences of a text, each on one line, the longest ones in parts."""
+    for line in text.splitlines():
+        # A sentence, what closes it behind its full stop, the next sentence, and so on.
+        parts = [*_SENTENCE_END.split(" ".join(line.split())), ""]
+        for sentence, closing in zip(parts[::2], parts[1::2], strict=True):
+            yield from _short(sentence + closing)
+
+
+def _short(sentence: str) -> Iterator[str]:
+    left = sentence
+    while len(left) > LONGEST:
+        cut = left.rfind(" ", 1, LONGEST + 1)
+        cut = cut if cut > 0 else LONGEST
+        yield left[:cut]
+        left = left[cut:].lstrip()
+    if left:
+        yield left
 
 
 def words(text: str) -> list[str]:

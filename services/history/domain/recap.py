@@ -132,10 +132,8 @@ def _of_summary(summary: Summary, closed: set[Line]) -> Iterator[_Needed]:
         ("open_questions", Kind.QUESTION),
     ):
         for line in summary.section(name):
-            if line in closed:
-                continue
             found = {fact for fact in _needed(line).facts if fact.kind is Kind.DETAIL}
-            if kind is not Kind.DETAIL:
+            if kind is not Kind.DETAIL and line not in closed:
                 # It stands there whether or not its words show what it is.
                 found.add(Fact(kind, " ".join(words(line.text))))
             if found:
@@ -186,7 +184,8 @@ def bounded(summary: Summary) -> Summary:
 
 def _sections(summary: Summary, lines: Callable[[str], Iterable[Line]]) -> Summary:
     """A summary of the same model, with other lines by the names of its sections."""
-    return Summary(*(tuple(lines(name)) for name in SECTIONS), model=summary.model)
+    overview, decisions, open_questions, details = (tuple(lines(name)) for name in SECTIONS)
+    return Summary(overview, decisions, open_questions, details, summary.model)
 
 
 def _fit(summary: Summary) -> tuple[Summary, list[tuple[Line, str]]]:
