@@ -189,16 +189,18 @@ class Watcher:
     async def keep_watching(self) -> None:
         """Look at the sessions that were added to, and bit by bit at all: some grew elsewhere."""
         while True:
-            touched, self._touched = self._touched, OrderedDict()
-            for tenant_id, session_id in touched:
-                await self._service.consolidate_if_long(tenant_id, session_id, self._tokens)
-            async with self._database.read(EVERYONE) as connection:
-                found, self._after = await summary_store.behind(
-                    connection, self._after, KEEP_MESSAGES, _SWEPT
-                )
-            for tenant_id, session_id in found:
-                await self._service.consolidate_if_long(tenant_id, session_id, self._tokens)
+            await self.look()
             await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def look(self) -> None:
+        """Look at those that were added to, and at the next of all."""
+        touched, self._touched = self._touched, OrderedDict()
+        async with self._database.read(EVERYONE) as connection:
+            found, self._after = await summary_store.behind(
+                connection, self._after, KEEP_MESSAGES, _SWEPT
+            )
+        for tenant_id, session_id in dict.fromkeys((*touched, *found)):
+            await self._service.consolidate_if_long(tenant_id, session_id, self._tokens)
 
 
 class Proposer:

@@ -62,11 +62,9 @@ async def test_a_conversation_in_short(rest: Rest, mesh: Mesh) -> None:
     assert all(line.message_ids for line in lines)
     said = " ".join(line.text for line in lines)
     assert all(each in said for each in ("Ada Lovelace", "12 kg", "5 May 2024"))
-    for way in (
-        {"method": "GET", "params": {"session_id": session, "newest": "4"}},
-        {"method": "POST", "json": {"session_id": session, "newest": 4}},
-    ):
-        async with rest.request(path="/v1/history/summarize", **way) as reply:
+    for method, how in (("GET", "params"), ("POST", "json")):
+        body = {"session_id": session, "newest": "4"}
+        async with rest.request(method, "/v1/history/summarize", **{how: body}) as reply:
             assert reply.status == 200
             made = await reply.json()
         assert "5 May 2024" in str(made["summary"])

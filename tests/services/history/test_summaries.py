@@ -94,3 +94,89 @@ async def test_a_summary_has_what_was_said_without_any_model(
         # Nothing is new: nothing changes.
         again = (await stub.ConsolidateSession(consolidate("ses_1"))).consolidation
         assert again == found
+
+
+async def test_more_is_taken_in_and_earlier_versions_stay(
+    mesh: Served, stub: SummaryServiceStub
+) -> None:
+    with acting_as(ALICE):
+        ids = await tell(mesh, "ses_2", *TALK)
+        await stub.ConsolidateSession(consolidate("ses_2", keep=2))
+        first = await settled(stub, "ses_2")
+        assert (first.through_message_id, first.message_count) == (ids[1], 2)
+        await stub.ConsolidateSession(consolidate("ses_2"))
+        second = await settled(stub, "ses_2")
+        assert (second.through_message_id, second.message_count) == (ids[3], 4)
+        assert second.tokens_before > first.tokens_before
+        said = [line.text for line in (*second.summary.overview, *second.summary.details)]
+        assert any("12 kg" in line for line in said)
+        for message_id, expected in (("", ids[3]), (ids[3], ids[1]), (ids[1], "")):
+            request = pb.GetSummaryBeforeRequest(session_id="ses_2", message_id=message_id)
+            before = await stub.GetSummaryBefore(request)
+            assert before.through_message_id == expected
+            assert before.HasField("summary") is bool(expected)
+
+
+async def test_a_short_session_is_up_to_date_at_once(
+    mesh: Served, stub: SummaryServiceStub
+) -> None:
+    with acting_as(ALICE):
+        await tell(mesh, "ses_3", *TALK)
+        got = await settled(stub, "ses_3")
+        assert got == pb.Consolidation(session_id="ses_3", summary=pb.Summary())
+        request = pb.ConsolidateSessionRequest(session_id="ses_3")
+        found = (await stub.ConsolidateSession(request)).consolidation
+        assert (found.state, found.message_count) == (pb.CONSOLIDATION_STATE_DONE, 0)
+        assert (await stub.ConsolidateSession(request)).consolidation == found
+
+
+async def test_asking_at_once_begins_one(mesh: Served, stub: SummaryServiceStub) -> None:
+    with acting_as(ALICE):
+        await tell(mesh, "ses_4", *TALK)
+        await asyncio.gather(*(stub.ConsolidateSession(consolidate("ses_4")) for _ in range(20)))
+        assert (await settled(stub, "ses_4")).message_count == 4
+
+
+async def test_a_summary_for_one_call_is_of_the_newest(
+    mesh: Served, stub: SummaryServiceStub
+) -> None:
+    with acting_as(ALICE):
+        ids = await tell(mesh, "ses_5", *TALK)
+        reply = await stub.SummarizeSession(
+            pb.SummarizeSessionRequest(session_id="ses_5", newest=2)
+        )
+        lines = [*reply.summary.overview, *reply.summary.decisions, *reply.summary.open_questions]
+        assert {each for line in lines for each in line.message_ids} == {*ids[2:]}
+        assert reply.omitted_count == 0
+        assert not (await settled(stub, "ses_5")).state
+
+
+async def test_another_tenants_session_looks_absent(mesh: Served, stub: SummaryServiceStub) -> None:
+    with acting_as(ALICE):
+        ids = await tell(mesh, "ses_6", *TALK)
+        await stub.ConsolidateSession(consolidate("ses_6"))
+        await settled(stub, "ses_6")
+    with acting_as(BOB):
+        errors = []
+        for session in ("ses_6", "ses_absent"):
+            for call in (
+                stub.ConsolidateSession(consolidate(session)),
+                stub.GetConsolidation(pb.GetConsolidationRequest(session_id=session)),
+                stub.SummarizeSession(pb.SummarizeSessionRequest(session_id=session)),
+                stub.GetSummaryBefore(
+                    pb.GetSummaryBeforeRequest(session_id=session, message_id=ids[0])
+                ),
+            ):
+                with pytest.raises(NotFound) as caught, remote_errors():
+                    await call
+                errors.append((caught.value.message, caught.value.metadata))
+        assert len(set(map(str, errors))) == 1
+
+
+async def test_what_no_text_should_be_does_no_harm(mesh: Served, stub: SummaryServiceStub) -> None:
+    with acting_as(ALICE):
+        await tell(mesh, "ses_7", " ", "\n" * 50, "a" * 100_000, "7 " * 20_000, "🙂\u202e 12 kg?")
+        await stub.ConsolidateSession(consolidate("ses_7"))
+        found = await settled(stub, "ses_7")
+        assert (found.state, found.message_count) == (pb.CONSOLIDATION_STATE_DONE, 5)
+        assert found.tokens_after < 2_000
