@@ -58,6 +58,17 @@ def from_message(message: pb.Message, who: Principal) -> NewMessage:
     )
 
 
+def plain(field: str, text: str) -> str:
+    """A text that every database takes.
+
+    Raises:
+        InvalidRequest: It has the character NUL, which PostgreSQL refuses.
+    """
+    if "\0" in text:
+        raise InvalidRequest.field(field, "must not have the character U+0000")
+    return text
+
+
 def to_summary(summary: Summary) -> summary_pb.Summary:
     """The contract's form of a summary."""
     return summary_pb.Summary(

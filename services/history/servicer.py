@@ -9,6 +9,7 @@ from plexus.history.v1.summary_service_pb2_grpc import SummaryServiceServicer
 
 from services.history.convert import (
     from_message,
+    plain,
     to_consolidation,
     to_message,
     to_session,
@@ -81,7 +82,10 @@ class SummaryServicer(SummaryServiceServicer):
         """See the contract."""
         keep = request.keep_messages if request.HasField("keep_messages") else KEEP_MESSAGES
         found = await self._service.consolidate(
-            principal().tenant_id, request.session_id, request.model, keep
+            principal().tenant_id,
+            plain("session_id", request.session_id),
+            plain("model", request.model),
+            keep,
         )
         return summary_pb.ConsolidateSessionResponse(consolidation=to_consolidation(found))
 
@@ -89,7 +93,9 @@ class SummaryServicer(SummaryServiceServicer):
         self, request: summary_pb.GetConsolidationRequest, context: Servicing
     ) -> summary_pb.GetConsolidationResponse:
         """See the contract."""
-        found = await self._service.consolidation(principal().tenant_id, request.session_id)
+        found = await self._service.consolidation(
+            principal().tenant_id, plain("session_id", request.session_id)
+        )
         return summary_pb.GetConsolidationResponse(consolidation=to_consolidation(found))
 
     async def SummarizeSession(
@@ -97,7 +103,10 @@ class SummaryServicer(SummaryServiceServicer):
     ) -> summary_pb.SummarizeSessionResponse:
         """See the contract."""
         summary, omitted = await self._service.summarize(
-            principal().tenant_id, request.session_id, request.newest, request.model
+            principal().tenant_id,
+            plain("session_id", request.session_id),
+            request.newest,
+            plain("model", request.model),
         )
         return summary_pb.SummarizeSessionResponse(
             summary=to_summary(summary), omitted_count=omitted
@@ -108,7 +117,9 @@ class SummaryServicer(SummaryServiceServicer):
     ) -> summary_pb.GetSummaryBeforeResponse:
         """See the contract."""
         found = await self._service.before(
-            principal().tenant_id, request.session_id, request.message_id
+            principal().tenant_id,
+            plain("session_id", request.session_id),
+            plain("message_id", request.message_id),
         )
         if found is None:
             return summary_pb.GetSummaryBeforeResponse()

@@ -14,7 +14,7 @@ from plexus.history.v1.history_service_pb2_grpc import HistoryServiceStub
 from plexus.history.v1.summary_service_pb2_grpc import SummaryServiceStub
 
 from services.runtime.context import acting_as, mesh_principal
-from services.runtime.errors import NotFound
+from services.runtime.errors import InvalidRequest, NotFound
 from services.runtime.status import remote_errors
 from tests.databases import KINDS, Databases
 from tests.support import Served, served, settings_in
@@ -180,3 +180,14 @@ async def test_what_no_text_should_be_does_no_harm(mesh: Served, stub: SummarySe
         found = await settled(stub, "ses_7")
         assert (found.state, found.message_count) == (pb.CONSOLIDATION_STATE_DONE, 5)
         assert found.tokens_after < 2_000
+
+
+async def test_what_no_database_takes_is_refused(mesh: Served, stub: SummaryServiceStub) -> None:
+    with acting_as(ALICE):
+        await tell(mesh, "ses_8", *TALK)
+        for request in (
+            pb.ConsolidateSessionRequest(session_id="ses_8", model="a\0b", keep_messages=0),
+            pb.ConsolidateSessionRequest(session_id="ses\0"),
+        ):
+            with pytest.raises(InvalidRequest), remote_errors():
+                await stub.ConsolidateSession(request)
