@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from sqlalchemy.exc import IntegrityError
 
 from services.history import store
-from services.history.domain import Message, NewMessage, Session
+from services.history.domain.sessions import Message, NewMessage, Session
 from services.history.window import BYTES_PER_TOKEN, fit, within
 from services.runtime import paging, tokens
 from services.runtime.db import Database
@@ -22,9 +23,22 @@ _MAX_PAGE_BYTES = 2_000_000
 class HistoryService:
     """Appends, lists, and finds what fits a window."""
 
-    def __init__(self, database: Database, writer: GroupWriter[NewMessage, Message]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: GroupWriter[NewMessage, Message],
+        touched: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Prepare one.
+
+        Args:
+            database: History's.
+            writer: Appends messages.
+            touched: Told of each tenant's session that a message was added to.
+        """
         self._database = database
         self._writer = writer
+        self._touched = touched
 
     async def append(self, message: NewMessage) -> Message:
         """Keep a message; repeating its id returns the one that is kept.
@@ -33,10 +47,13 @@ class HistoryService:
             NotFound: The session or the message is another tenant's.
         """
         try:
-            return await self._writer.submit(message)
+            kept = await self._writer.submit(message)
         except IntegrityError:
             # The id is taken by what row security hides.
             raise NotFound.of("session") from None
+        if self._touched is not None:
+            self._touched(message.tenant_id, message.session_id)
+        return kept
 
     async def session(self, tenant_id: str, session_id: str) -> Session:
         """One session.

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, bindparam, insert, or_, select, update
 
-from services.history.domain import Author, Message, NewMessage, Session, after, message_of
+from services.history.domain.sessions import Author, Message, NewMessage, Session, after, message_of
 from services.history.tables import messages, sessions
 from services.runtime.db import Connection
 from services.runtime.errors import NotFound, PlexusError

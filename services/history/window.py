@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from services.history.domain import Message
+from services.history.domain.sessions import Message
 
 # No tokens of a usual vocabulary are longer on average, in any language.
 BYTES_PER_TOKEN = 16

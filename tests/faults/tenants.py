@@ -28,6 +28,10 @@ WORD = "kanarie"
 # A word by which the scripted model is asked to take its time.
 SLOWLY = "slowly"
 _MANY = 100_000
+# How long a summary may take, in seconds.
+_SOON = 30.0
+# Of a ConsolidationState.
+_RUNNING = 1
 # Of a BudgetSubject.
 _AGENT = 3
 _numbers = itertools.count()
@@ -146,10 +150,27 @@ async def runs(tenant: Tenant) -> None:
 
 
 async def sessions(tenant: Tenant) -> None:
-    """What was said in the runs."""
+    """What was said in the runs, and in short."""
     await tenant.call("ListSessions", page_size=100)
     for session_id in tenant.known["session_id"]:
         await tenant.call("ListMessages", session_id=session_id)
+        # By words alone: the scripted model would take its time where it is asked to in the runs.
+        whose = {"session_id": session_id, "model": "offline/extractive"}
+        await tenant.call("ConsolidateSession", keep_messages=0, **whose)
+        await tenant.call("SummarizeSession", **whose)
+    async with asyncio.timeout(_SOON):
+        while not await _consolidated(tenant):
+            await asyncio.sleep(0.1)
+
+
+async def _consolidated(tenant: Tenant) -> bool:
+    return all(
+        [
+            (await tenant.call("GetConsolidation", session_id=each))[0].consolidation.state
+            != _RUNNING
+            for each in tenant.known["session_id"]
+        ]
+    )
 
 
 async def api_keys(tenant: Tenant) -> None:

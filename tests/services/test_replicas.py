@@ -16,7 +16,7 @@ from sqlalchemy import text
 from services.agents import store as agents_store
 from services.agents.domain import NewRun, Run, RunState
 from services.history import store as history_store
-from services.history.domain import Author, NewMessage
+from services.history.domain.sessions import Author, NewMessage
 from services.history.service import HistoryService
 from services.packaged import ROLE, PackagedPostgres
 from services.runtime import clock

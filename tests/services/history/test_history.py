@@ -14,7 +14,7 @@ from plexus.history.v1 import history_service_pb2 as pb
 from plexus.history.v1 import session_pb2
 from plexus.history.v1.history_service_pb2_grpc import HistoryServiceStub
 
-from services.history.domain import Author, Message, title_of
+from services.history.domain.sessions import Author, Message, title_of
 from services.history.window import fit
 from services.runtime.context import acting_as, mesh_principal
 from services.runtime.errors import InvalidRequest, NotFound, Unauthenticated
