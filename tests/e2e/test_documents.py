@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 from pathlib import Path
@@ -141,7 +142,7 @@ async def test_killed_in_the_middle_it_goes_on(tmp_mesh: Mesh) -> None:
         await tmp_mesh.start()
         where = await asked(http, "GET", path)
         assert where["upload"]["received_size"] == "1000000"
-        await asked(http, "PUT", f"{path}/parts/1000000", data=table[1_000_000:])
+        await asked(http, "PUT", f"{path}/parts/1000000", data=io.BytesIO(table[1_000_000:]))
         made = await asked(http, "POST", f"{path}:complete", json={})
         document_id = made["document"]["document_id"]
         async with asyncio.timeout(20):

@@ -257,6 +257,56 @@ async def budgets(tenant: Tenant) -> None:
     await tenant.call("DeleteBudget", budget_id=tenant.known["budget_id"].pop())
 
 
+async def documents(tenant: Tenant) -> None:
+    """Documents and uploads, of each of which one is gone, and one that was sent in a stream."""
+    info = by_name("CreateDocument").request.fields_by_name["info"].message_type
+    assert info is not None
+    for number in range(3):
+        (made,) = await tenant.call(
+            "CreateDocument",
+            info=valid(info, {"title": f"{tenant.canary} {number}"}),
+            text=f"# {tenant.canary}\n\nDocument {number}.",
+            idempotency_key=f"{tenant.name}-document-{number}",
+        )
+        await tenant.call("WatchDocument", document_id=made.document.document_id)
+    await tenant.call("ListPassages", document_id=made.document.document_id)
+    await tenant.call("UpdateDocument", document_id=made.document.document_id, title=tenant.canary)
+    await tenant.call("ReadDocumentAgain", document_id=made.document.document_id)
+    await tenant.call("DeleteDocument", document_id=tenant.known["document_id"].pop())
+
+
+async def uploads(tenant: Tenant) -> None:
+    """Uploads, of which one became a document, and one is gone."""
+    part = by_name("WriteUpload").request.fields_by_name["part"].message_type
+    assert part is not None
+    data = f"{tenant.canary} was uploaded.".encode()
+    for number in range(3):
+        (made,) = await tenant.call(
+            "CreateUpload", size=len(data), idempotency_key=f"{tenant.name}-upload-{number}"
+        )
+    upload_id = made.upload.upload_id
+    written = valid(part, {"data": data})
+    await tenant.call("WriteUpload", upload_id=upload_id, start=0, part=written)
+    await tenant.call("CompleteUpload", upload_id=upload_id)
+    await tenant.call("DeleteUpload", upload_id=tenant.known["upload_id"].pop())
+
+
+async def sources(tenant: Tenant) -> None:
+    """Sources that nobody looks at by themselves, of which one is gone."""
+    new = by_name("CreateSource").request.fields_by_name["source"].message_type
+    assert new is not None
+    page = new.fields_by_name["web"].message_type
+    assert page is not None
+    web = valid(page, {"url": "http://127.0.0.1:9/absent"})
+    for number in range(2):
+        source = valid(new, {"display_name": f"{tenant.canary} {number}", "web": web})
+        (made,) = await tenant.call("CreateSource", source=source)
+    source_id = made.source.source_id
+    await tenant.call("UpdateSource", source_id=source_id, source=source)
+    await tenant.call("RunSource", source_id=source_id)
+    await tenant.call("DeleteSource", source_id=tenant.known["source_id"].pop())
+
+
 Recipe = Callable[[Tenant], Awaitable[None]]
 # In the order in which they are followed: by the resource's id, or a name where it has none.
 RECIPES: dict[str, Recipe] = {
@@ -272,6 +322,9 @@ RECIPES: dict[str, Recipe] = {
     "budget_id": budgets,
     # Whose budget it is.
     "subject_id": budgets,
+    "document_id": documents,
+    "upload_id": uploads,
+    "source_id": sources,
 }
 
 
