@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import aiohttp
 import pytest
 from plexus.ingest.v1 import document_pb2
 from plexus.ingest.v1 import document_service_pb2 as pb
+from plexus.ingest.v1.document_service_pb2_grpc import DocumentServiceStub
 
 from services.runtime.errors import NotFound
-from tests.e2e.callers import Caller, Rest
+from tests.e2e.callers import Caller, Grpc, Rest
 from tests.e2e.conftest import make_caller, sign_up
 from tests.e2e.mesh import ROOT, Mesh
 
@@ -91,6 +93,22 @@ async def test_bytes_go_up_in_parts_and_come_down_as_they_were(rest: Rest, mesh:
         async with http.get("/v1/documents/doc_absent/content") as response:
             assert response.status == 404
             assert (await response.json())["details"][0]["reason"] == "NOT_FOUND"
+
+
+async def test_a_stream_over_grpc_may_be_larger_than_a_body(mesh: Mesh) -> None:
+    caller = Grpc(mesh.url)
+    await sign_up(caller)
+
+    async def pieces() -> AsyncIterator[pb.SendDocumentRequest]:
+        yield pb.SendDocumentRequest(info=document_pb2.DocumentInfo(file_name="a.txt"))
+        for _ in range(8):
+            yield pb.SendDocumentRequest(data=DATA[:700_000])
+
+    reply = await DocumentServiceStub(caller._channel).SendDocument(
+        pieces(), metadata=caller._metadata()
+    )
+    assert reply.document.size == 8 * 700_000
+    await caller.close()
 
 
 async def command(mesh: Mesh, token: str, *arguments: str) -> tuple[int, str]:

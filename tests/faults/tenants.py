@@ -269,10 +269,22 @@ async def documents(tenant: Tenant) -> None:
             idempotency_key=f"{tenant.name}-document-{number}",
         )
         await tenant.call("WatchDocument", document_id=made.document.document_id)
+    await _send_document(tenant)
     await tenant.call("ListPassages", document_id=made.document.document_id)
     await tenant.call("UpdateDocument", document_id=made.document.document_id, title=tenant.canary)
     await tenant.call("ReadDocumentAgain", document_id=made.document.document_id)
     await tenant.call("DeleteDocument", document_id=tenant.known["document_id"].pop())
+
+
+async def _send_document(tenant: Tenant) -> None:
+    rpc = by_name("SendDocument")
+    info = rpc.request.fields_by_name["info"].message_type
+    assert info is not None
+    said = valid(rpc.request, {"info": valid(info, {"file_name": "sent.txt"})})
+    data = valid(rpc.request, {"data": f"{tenant.canary} was sent.".encode()})
+    answer = await tenant.mouth.send(rpc, [said, data], tenant.headers)
+    tenant.learn(parse(rpc.reply, answer))
+    tenant.called.add("SendDocument")
 
 
 async def uploads(tenant: Tenant) -> None:

@@ -239,7 +239,8 @@ def test_bodies_are_asked_about_where_the_rpc_is_served(contracts: bytes) -> Non
             with_body = [h for h in route["match"]["headers"] if h["name"] == ":method"]
             assert with_body[0]["string_match"]["exact"] not in ("GET", "DELETE")
     service = http_filter(made, "ext_authz")["grpc_service"]
-    assert service["envoy_grpc"]["cluster_name"] == "agents+history+identity+interop+monitor"
+    others = sorted(set(upstreams) - {"llm"})
+    assert service["envoy_grpc"]["cluster_name"] == "+".join(others)
     register = asked["/plexus.identity.v1.IdentityService/RegisterUser"]
     assert "grpc_service" not in register
     assert register["context_extensions"]["body"] == "*"
@@ -250,6 +251,19 @@ def test_bodies_are_asked_about_where_the_rpc_is_served(contracts: bytes) -> Non
     assert "/plexus.ingest.v1.UploadService/CreateUpload" in asked
     loose = render(configure(Path("/run/gw"), contracts, strict_json=False), contracts)
     assert "ext_authz" not in json.dumps(loose)
+
+
+def test_only_streams_of_the_client_pass_the_bound_on_bodies(contracts: bytes) -> None:
+    made = render(configure(Path("/run/gw"), contracts), contracts)
+    free = {
+        route["match"].get("path")
+        for route in all_routes(made)
+        if "envoy.filters.http.body_size_limit" in route.get("typed_per_filter_config", {})
+    }
+    assert free == {
+        rpc.path for rpc in contract.rpcs(contract.parse(contracts)) if rpc.client_streaming
+    }
+    assert "/plexus.ingest.v1.DocumentService/SendDocument" in free
 
 
 def test_an_rpc_without_a_rate_class_is_refused(contracts: bytes) -> None:
