@@ -95,7 +95,7 @@ def _part(part: str) -> str:
 def _native(rpc: Rpc, cluster: str, config: GatewayConfig) -> Json:
     match = {"path": rpc.path, "headers": [_content_type(grpc=True)]}
     made = {**_route(rpc, match, cluster, config, rest=False), **rate_route(config.limits, rpc)}
-    if rpc.client_streaming:
+    if rpc.client_streaming and rpc.bounded_apart:
         # Each of its messages is bounded where it is served, and so is what they are in all.
         unbounded = {BODY_LIMIT: typed("config.route.v3.FilterConfig", disabled=True)}
         own = made.get("typed_per_filter_config", {})
