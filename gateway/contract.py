@@ -60,6 +60,11 @@ class Rpc:
         return self.service.split(".")[1]
 
     @property
+    def bounded_apart(self) -> bool:
+        """Whether a module of ours bounds what its streams bring, and not the gateway alone."""
+        return self.service.startswith(f"{_ROOT}.")
+
+    @property
     def foreign(self) -> bool:
         """Whether it is of a protocol of others, and not merely about bytes as they are."""
         return self.opaque and self.module == _FOREIGN

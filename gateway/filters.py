@@ -46,6 +46,9 @@ def jwt_route(*, public: bool) -> Json:
     return {"typed_per_filter_config": {JWT: config}}
 
 
+BODY_LIMIT = "envoy.filters.http.body_size_limit"
+
+
 def http_filters(
     config: GatewayConfig,
     descriptor_set: bytes,

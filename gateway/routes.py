@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from gateway.config import GatewayConfig
 from gateway.contract import Binding, Rpc
 from gateway.errors import GatewayError
-from gateway.filters import ANONYMOUS, UNREAD, jwt_route
+from gateway.filters import ANONYMOUS, BODY_LIMIT, UNREAD, jwt_route
 from gateway.foreign import status_route
 from gateway.headers import REST_HEADERS, added, replaced
 from gateway.limits import rate_route
-from gateway.shapes import Json, extension, seconds
+from gateway.shapes import Json, extension, seconds, typed
 from gateway.strict import strict_route
 
 # The service ends a stream at its deadline and says why; the gateway cuts what is still open,
@@ -94,7 +94,13 @@ def _part(part: str) -> str:
 
 def _native(rpc: Rpc, cluster: str, config: GatewayConfig) -> Json:
     match = {"path": rpc.path, "headers": [_content_type(grpc=True)]}
-    return {**_route(rpc, match, cluster, config, rest=False), **rate_route(config.limits, rpc)}
+    made = {**_route(rpc, match, cluster, config, rest=False), **rate_route(config.limits, rpc)}
+    if rpc.client_streaming and rpc.bounded_apart:
+        # Each of its messages is bounded where it is served, and so is what they are in all.
+        unbounded = {BODY_LIMIT: typed("config.route.v3.FilterConfig", disabled=True)}
+        own = made.get("typed_per_filter_config", {})
+        made["typed_per_filter_config"] = {**own, **unbounded}
+    return made
 
 
 def _rest(rpc: Rpc, binding: Binding, cluster: str, config: GatewayConfig, asked: Json) -> Json:

@@ -10,6 +10,7 @@ from services.cli.commands.call import call
 from services.cli.commands.chat import chat
 from services.cli.commands.demo import demo
 from services.cli.commands.doctor import doctor
+from services.cli.commands.documents import documents
 from services.cli.commands.login import login, logout
 from services.cli.commands.shared import examples
 from services.cli.commands.status import status
@@ -42,7 +43,7 @@ def plexus() -> None:
     """
 
 
-for _command in (up, status, login, logout, demo, chat, call, doctor):
+for _command in (up, status, login, logout, demo, chat, documents, call, doctor):
     plexus.add_command(_command)
 
 

@@ -326,6 +326,66 @@ def _revision(**values: Any) -> Message:
     kind = by_name("RollbackBranch").request.fields_by_name["revision"].message_type
     assert kind is not None
     return valid(kind, values)
+async def documents(tenant: Tenant) -> None:
+    """Documents and uploads, of each of which one is gone, and one that was sent in a stream."""
+    info = by_name("CreateDocument").request.fields_by_name["info"].message_type
+    assert info is not None
+    for number in range(3):
+        (made,) = await tenant.call(
+            "CreateDocument",
+            info=valid(info, {"title": f"{tenant.canary} {number}"}),
+            text=f"# {tenant.canary}\n\nDocument {number}.",
+            idempotency_key=f"{tenant.name}-document-{number}",
+        )
+        await tenant.call("WatchDocument", document_id=made.document.document_id)
+    await _send_document(tenant)
+    await tenant.call("ListPassages", document_id=made.document.document_id)
+    await tenant.call("UpdateDocument", document_id=made.document.document_id, title=tenant.canary)
+    await tenant.call("ReadDocumentAgain", document_id=made.document.document_id)
+    await tenant.call("DeleteDocument", document_id=tenant.known["document_id"].pop())
+
+
+async def _send_document(tenant: Tenant) -> None:
+    rpc = by_name("SendDocument")
+    info = rpc.request.fields_by_name["info"].message_type
+    assert info is not None
+    said = valid(rpc.request, {"info": valid(info, {"file_name": "sent.txt"})})
+    data = valid(rpc.request, {"data": f"{tenant.canary} was sent.".encode()})
+    answer = await tenant.mouth.send(rpc, [said, data], tenant.headers)
+    tenant.learn(parse(rpc.reply, answer))
+    tenant.called.add("SendDocument")
+
+
+async def uploads(tenant: Tenant) -> None:
+    """Uploads, of which one became a document, and one is gone."""
+    part = by_name("WriteUpload").request.fields_by_name["part"].message_type
+    assert part is not None
+    data = f"{tenant.canary} was uploaded.".encode()
+    for number in range(3):
+        (made,) = await tenant.call(
+            "CreateUpload", size=len(data), idempotency_key=f"{tenant.name}-upload-{number}"
+        )
+    upload_id = made.upload.upload_id
+    written = valid(part, {"data": data})
+    await tenant.call("WriteUpload", upload_id=upload_id, start=0, part=written)
+    await tenant.call("CompleteUpload", upload_id=upload_id)
+    await tenant.call("DeleteUpload", upload_id=tenant.known["upload_id"].pop())
+
+
+async def sources(tenant: Tenant) -> None:
+    """Sources that nobody looks at by themselves, of which one is gone."""
+    new = by_name("CreateSource").request.fields_by_name["source"].message_type
+    assert new is not None
+    page = new.fields_by_name["web"].message_type
+    assert page is not None
+    web = valid(page, {"url": "http://127.0.0.1:9/absent"})
+    for number in range(2):
+        source = valid(new, {"display_name": f"{tenant.canary} {number}", "web": web})
+        (made,) = await tenant.call("CreateSource", source=source)
+    source_id = made.source.source_id
+    await tenant.call("UpdateSource", source_id=source_id, source=source)
+    await tenant.call("RunSource", source_id=source_id)
+    await tenant.call("DeleteSource", source_id=tenant.known["source_id"].pop())
 
 
 Recipe = Callable[[Tenant], Awaitable[None]]
@@ -349,6 +409,9 @@ RECIPES: dict[str, Recipe] = {
     "commit_id": memories,
     "proposal_id": proposals,
     "erasure_id": erasures,
+    "document_id": documents,
+    "upload_id": uploads,
+    "source_id": sources,
 }
 
 

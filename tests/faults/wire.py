@@ -84,7 +84,9 @@ def rest(rpc: Rpc, message: Message, binding: Binding | None = None) -> Raw:
     data = as_json(message)
     path = binding.template
     for name in binding.path_fields:
-        path = path.replace("{" + name + "}", quote(str(data.pop(name, "")), safe=""))
+        # JSON leaves out a number that is nought, and a path does not.
+        value = data.pop(name, getattr(message, name))
+        path = path.replace("{" + name + "}", quote(str(value), safe=""))
     if not binding.body:
         query = urlencode(data, doseq=True)
         return Raw(binding.verb.upper(), path + (f"?{query}" if query else ""))
@@ -122,6 +124,13 @@ class Mouth:
         raw = rest(rpc, message) if way == "rest" else web(rpc.path, payload)
         raw = Raw(raw.verb, raw.path, (*raw.headers, *headers), raw.body)
         return await self.plain(raw, first=rpc.streams and most == 1)
+
+    async def send(self, rpc: Rpc, messages: Sequence[Message], headers: Headers = ()) -> bytes:
+        """The one reply to a stream of messages, which must succeed."""
+        call: Any = self._channels["grpc"].stream_unary(rpc.path)
+        payloads = iter([each.SerializeToString() for each in messages])
+        reply: bytes = await call(payloads, metadata=list(headers), timeout=rpc.deadline)
+        return reply
 
     async def grpc(
         self,

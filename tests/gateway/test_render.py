@@ -253,6 +253,19 @@ def test_bodies_are_asked_about_where_the_rpc_is_served(contracts: bytes) -> Non
     assert "ext_authz" not in json.dumps(loose)
 
 
+def test_only_streams_of_the_client_pass_the_bound_on_bodies(contracts: bytes) -> None:
+    made = render(configure(Path("/run/gw"), contracts), contracts)
+    free = {
+        route["match"].get("path")
+        for route in all_routes(made)
+        if "envoy.filters.http.body_size_limit" in route.get("typed_per_filter_config", {})
+    }
+    assert free == {
+        rpc.path for rpc in contract.rpcs(contract.parse(contracts)) if rpc.client_streaming
+    }
+    assert "/plexus.ingest.v1.DocumentService/SendDocument" in free
+
+
 def test_an_rpc_without_a_rate_class_is_refused(contracts: bytes) -> None:
     files = descriptor_pb2.FileDescriptorSet.FromString(contracts)
     file = next(f for f in files.file if f.name == "plexus/agents/v1/agents_service.proto")

@@ -3,10 +3,10 @@
 The text is what its blocks say, one after the other, with an empty line after each and a line break
 after each row of a table. A passage has about 250 tokens and at most 400, as far as its language
 has sentences: neither a sentence nor a row is cut unless it is longer than that by itself. What is
-short is joined with what comes before it under the same heading. Passages do not overlap, and
-nothing but headings and white space is between them. One that a sentence carries over the end of a
-page counts to the page on which it begins: a heading is above the passages that follow,
-and one with nothing below it is a passage itself.
+short is joined with what comes before it under the same heading and on the same page. Passages do
+not overlap, and nothing but headings and white space is between them: a heading is above the
+passages that follow, and one with nothing below it is a passage itself. A sentence that a page's
+end cuts in two counts to the page on which it begins.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A statement of ours takes microseconds, for it follows an index and its pages are in memory; handing
 it to a thread and its rows back takes some hundred, four times over in the usual driver. So
 statements run where they are asked for. What takes longer does have a thread: a commit, which waits
-for the disk; a lock that another process has; many rows at once; and a query that turns out to be
-long, which is broken off after some milliseconds and asked again there.
+for the disk; a lock that another process has; many rows or many bytes at once; and a query that
+turns out to be long, which is broken off after some milliseconds and asked again there.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ LOCK_SECONDS = 0.05
 # Between two looks at the clock; a few hundredths of a millisecond.
 _INSTRUCTIONS = 2000
 _MANY = 50
+# Writing so many bytes takes longer than handing them to a thread.
+_LARGE_BYTES = 65_536
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -188,6 +190,8 @@ class DirectDialect(SQLiteDialect_pysqlite):
         # A change that is broken off takes its whole transaction with it, a query does not.
         if statement.startswith("SELECT") or not connection.writes:
             connection.query(lambda: cursor.execute(statement, parameters))
+        elif _is_large(parameters):
+            await_(_in(connection.threads, lambda: cursor.execute(statement, parameters)))
         else:
             cursor.execute(statement, parameters)
         await_(_NOTHING)
@@ -206,6 +210,10 @@ class DirectDialect(SQLiteDialect_pysqlite):
     def get_driver_connection(self, connection: Any) -> Any:
         """There is nothing around it."""
         return connection
+
+
+def _is_large(parameters: Any) -> bool:
+    return any(type(each) is bytes and len(each) > _LARGE_BYTES for each in parameters)
 
 
 registry.register("sqlite.direct", __name__, "DirectDialect")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from services.ingest.domain.chunks import MAX_TOKENS, Chunker, clean, estimate, 
 from services.ingest.domain.looks import CSV, HTML, MAIL, MARKDOWN, PDF, TEXT, UNKNOWN, looks_like
 from services.ingest.domain.passages import Kind, Passage
 
-Block = tuple[str, object]
+Block = tuple[str, Any]
 TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from(" .\n!?。a"), max_size=150)
 BLOCKS = st.lists(
     st.one_of(

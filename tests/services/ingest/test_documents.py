@@ -223,7 +223,7 @@ async def test_what_a_database_cannot_keep_is_refused_by_field(desk: Desk) -> No
         ("info.attributes[a]", {"attributes": {"a": "\0"}}),
     ):
         with pytest.raises(InvalidRequest) as caught, desk.by():
-            await desk.create("x", **info)  # type: ignore[arg-type]
+            await desk.create("x", **info)
         assert caught.value.violations[0].field == field
     with desk.by():
         found = await desk.brought("A\0B\n\n" + "x" * 5_000, file_name="a.txt")

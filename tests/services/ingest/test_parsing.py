@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import resource
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from services.ingest.domain.documents import Reason, Unreadable
-from services.ingest.domain.passages import Passage
 from services.ingest.service.parsers import Attached, Done, Found, Parsers, Task
 from services.ingest.settings import IngestSettings
 from tests.services.ingest import files
@@ -131,7 +130,7 @@ async def test_text_in_its_encoding(bench: Bench, encoding: str) -> None:
     assert await bench.texts(text.encode(encoding)) == [(text, (), 0)]
 
 
-BOMBS = {
+BOMBS: dict[str, tuple[Callable[[], bytes], Reason | None]] = {
     "docx": (lambda: files.bomb("docx", 60_000_000), Reason.TOO_LARGE),
     "xlsx": (lambda: files.bomb("xlsx", 60_000_000), Reason.TOO_LARGE),
     "pdf stream": (
@@ -302,7 +301,3 @@ async def test_a_parser_knows_no_secret_and_cannot_gain_rights(
     assert b"PLEXUS" not in (folder / "environ").read_bytes()
     assert "NoNewPrivs:\t1" in (folder / "status").read_text()
     assert "Max address space         1073741824" in (folder / "limits").read_text()
-
-
-def passages(found: list[Found]) -> list[Passage]:
-    return [each for some in found if isinstance(some, list) for each in some]

@@ -23,6 +23,8 @@ from tests.services.ingest import files, mail_servers
 from tests.services.ingest.conftest import Desk, site
 from tests.support import served, settings_in
 
+IMAP = source_pb2.MAIL_PROTOCOL_IMAP
+
 
 @pytest.fixture
 def authority() -> Authority:
@@ -189,7 +191,7 @@ async def test_new_mail_becomes_documents(
     async with mail_servers.serving(protocol, authority, box) as port:
         with watched.by():
             mailbox = source_pb2.Mailbox(
-                protocol=1 if protocol == "imap" else 2,  # type: ignore[arg-type]
+                protocol=IMAP if protocol == "imap" else source_pb2.MAIL_PROTOCOL_POP3,
                 host="localhost",
                 port=port,
                 user="ada",
@@ -212,7 +214,7 @@ async def test_a_mail_server_that_is_not_who_it_says_is_refused(watched: Desk) -
     async with mail_servers.serving("imap", Authority(), []) as port:
         with watched.by():
             mailbox = source_pb2.Mailbox(
-                protocol=1, host="localhost", port=port, user="ada", password="secret"
+                protocol=IMAP, host="localhost", port=port, user="ada", password="secret"
             )
             run = await looked(watched, await made(watched, mailbox=mailbox))
             assert "certificate" in run.failure
@@ -224,11 +226,11 @@ async def test_a_wrong_password_is_told_and_a_secret_is_not_sent_elsewhere(
     async with mail_servers.serving("imap", authority, []) as port:
         with watched.by():
             mailbox = source_pb2.Mailbox(
-                protocol=1, host="localhost", port=port, user="ada", password="wrong"
+                protocol=IMAP, host="localhost", port=port, user="ada", password="wrong"
             )
             source = await made(watched, mailbox=mailbox)
             assert "no" in (await looked(watched, source)).failure
-            elsewhere = source_pb2.Mailbox(protocol=1, host="127.0.0.1", port=port, user="ada")
+            elsewhere = source_pb2.Mailbox(protocol=IMAP, host="127.0.0.1", port=port, user="ada")
             new = source_service_pb2.NewSource(display_name="s", mailbox=elsewhere)
             request = source_service_pb2.UpdateSourceRequest(source_id=source.source_id, source=new)
             with pytest.raises(InvalidRequest, match="secret"), watched.by():
