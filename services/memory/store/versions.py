@@ -175,7 +175,10 @@ async def spaces_of(
     connection: Connection, tenant_id: str, memory_ids: Collection[str]
 ) -> dict[str, tuple[str, float, int]]:
     """Of memories: the space, the strength at the last use, and when that was."""
-    query = select(known).where(known.c.tenant_id == tenant_id, known.c.memory_id.in_(memory_ids))
+    # Put so that no index is taken for the tenant's sake: without statistics PostgreSQL would read
+    # all that the tenant has.
+    own = known.c.tenant_id + "" == tenant_id
+    query = select(known).where(own, known.c.memory_id.in_(memory_ids))
     rows = await connection.execute(query)
     return {row.memory_id: (row.space, row.strength, row.use_time) for row in rows}
 
