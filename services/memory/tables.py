@@ -132,8 +132,8 @@ marks = Table(
 known = Table(
     "memory_known",
     metadata,
-    Column("tenant_id", String(64), primary_key=True),
     Column("memory_id", String(64), primary_key=True),
+    Column("tenant_id", String(64), primary_key=True),
     Column("space", String(80), nullable=False),
     Column("strength", Float, nullable=False),
     Column("use_time", BigInteger, nullable=False),

@@ -71,7 +71,6 @@ class History:
     space: str
     chance: random.Random
     ops: list[Op] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
         """Let everybody write."""
@@ -183,8 +182,7 @@ class History:
         await self._do(op, work, lambda _, states, __: states.get(target, _LOST))
 
     async def _merge(self, name: str, chance: random.Random) -> None:
-        op = self._op("merge", MAIN)
-        side = chance.choice((Side.OURS, Side.THEIRS))
+        op, side = self._op("merge", MAIN), chance.choice((Side.OURS, Side.THEIRS))
 
         async def work() -> Commit | None:
             made: Commit | None
@@ -254,8 +252,8 @@ class Checker:
         for chain in chains.values():
             self._commits |= {each.commit_id: each for each in chain}
         for made in sorted(self._commits.values(), key=lambda each: each.create_time):
-            at = At(commit_id=made.commit_id)
-            _, self._states[made.commit_id] = await state_at(self._house, self._space, at)
+            found = await state_at(self._house, self._space, At(commit_id=made.commit_id))
+            self._states[made.commit_id] = found[1]
         self._once(chains)
         for name, chain in chains.items():
             self._in_time(name, chain)
@@ -276,7 +274,7 @@ class Checker:
             if not token:
                 return found[::-1]
 
-    def _say(self, what: str, text: object) -> None:
+    def _say(self, what: str, text: str) -> None:
         self.wrong.append(f"{what}: {text}")
 
     def _once(self, chains: dict[str, list[Commit]]) -> None:

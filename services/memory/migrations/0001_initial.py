@@ -77,7 +77,11 @@ def _spaces() -> None:
 
 
 def _contents() -> None:
-    """Trees, versions, and what leads to them."""
+    """Trees, versions, and what leads to them.
+
+    Where rows are read by many ids, no index but the right one begins with tenant and space: before
+    it has statistics PostgreSQL takes any that does to be as good, and reads all of the space.
+    """
     op.create_table(
         "memory_nodes",
         sa.Column("tenant_id", sa.String(64), primary_key=True),
@@ -101,11 +105,9 @@ def _contents() -> None:
         sa.Column("erased", sa.Boolean, nullable=False),
     )
     op.create_index(
-        "memory_versions_person", "memory_versions", ["tenant_id", "person", "space", "version_id"]
+        "memory_versions_person", "memory_versions", ["person", "tenant_id", "space", "version_id"]
     )
-    op.create_index(
-        "memory_versions_memory", "memory_versions", ["tenant_id", "space", "memory_id"]
-    )
+    op.create_index("memory_versions_memory", "memory_versions", ["memory_id"])
     op.create_table(
         "memory_contradictions",
         sa.Column("tenant_id", sa.String(64), primary_key=True),
@@ -115,11 +117,7 @@ def _contents() -> None:
         sa.Column("memory_id", sa.String(64), nullable=False),
         sa.Column("other_memory_id", sa.String(64), nullable=False),
     )
-    op.create_index(
-        "memory_contradictions_other",
-        "memory_contradictions",
-        ["tenant_id", "space", "other_version_id"],
-    )
+    op.create_index("memory_contradictions_other", "memory_contradictions", ["other_version_id"])
     op.create_table(
         "memory_marks",
         sa.Column("tenant_id", sa.String(64), primary_key=True),
@@ -128,16 +126,15 @@ def _contents() -> None:
         sa.Column("memory_id", sa.String(64), primary_key=True),
         sqlite_with_rowid=False,
     )
-    op.create_index("memory_marks_memory", "memory_marks", ["tenant_id", "space", "memory_id"])
     op.create_table(
         "memory_known",
-        sa.Column("tenant_id", sa.String(64), primary_key=True),
         sa.Column("memory_id", sa.String(64), primary_key=True),
+        sa.Column("tenant_id", sa.String(64), primary_key=True),
         sa.Column("space", sa.String(80), nullable=False),
         sa.Column("strength", sa.Float, nullable=False),
         sa.Column("use_time", sa.BigInteger, nullable=False),
     )
-    op.create_index("memory_known_used", "memory_known", ["tenant_id", "space", "use_time"])
+    op.create_index("memory_known_used", "memory_known", ["space", "tenant_id", "use_time"])
 
 
 def _feed() -> None:

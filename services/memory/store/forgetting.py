@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Row,
     Table,
     delete,
     func,
@@ -17,7 +18,7 @@ from sqlalchemy import (
 )
 
 from services.memory.domain.likeness import marks as marks_of
-from services.memory.store.shared import Place, add
+from services.memory.store.shared import Place, batches
 from services.memory.store.versions import to_version, unlink
 from services.memory.tables import (
     branches,
@@ -102,22 +103,20 @@ async def about(connection: Connection, tenant_id: str, person: str, limit: int)
 async def bury(
     connection: Connection, place: Place, version_ids: Sequence[str], memory_ids: Collection[str]
 ) -> None:
-    """Leave of versions that trees name nothing but that they were there.
-
-    What the memories are found by is made anew, of the versions that are left.
-    """
+    """Leave of versions that trees name nothing but that they were there."""
     these = (*place.of(versions), versions.c.version_id.in_(version_ids))
+    gone = (await connection.execute(select(versions).where(*these))).all()
     buried = {"erased": True, "body": "", "person": "", "size": 0}
     await connection.execute(update(versions).where(*these).values(**buried))
     await unlink(connection, place, version_ids)
-    await _find_anew(connection, place, memory_ids)
+    await _find_anew(connection, place, memory_ids, gone)
 
 
 async def remove(
     connection: Connection, place: Place, version_ids: Sequence[str], before: int
 ) -> None:
     """Delete versions that nothing names, and that nobody stored since."""
-    query = select(versions.c.version_id, versions.c.memory_id).where(
+    query = select(versions).where(
         *place.of(versions),
         versions.c.version_id.in_(version_ids),
         versions.c.stored_time < before,
@@ -128,24 +127,34 @@ async def remove(
         these = (*place.of(versions), versions.c.version_id.in_(gone))
         await connection.execute(delete(versions).where(*these))
         await unlink(connection, place, gone)
-        await _find_anew(connection, place, {row.memory_id for row in found})
+        await _find_anew(connection, place, {row.memory_id for row in found}, found)
 
 
-async def _find_anew(connection: Connection, place: Place, memory_ids: Collection[str]) -> None:
-    left = select(versions).where(
+async def _find_anew(
+    connection: Connection, place: Place, memory_ids: Collection[str], gone: Iterable[Row[Any]]
+) -> None:
+    """Forget what versions that are gone were found by, unless others of the memory are, too."""
+    query = select(versions).where(
         *place.of(versions), versions.c.memory_id.in_(memory_ids), versions.c.erased.is_(False)
     )
-    rows = (await connection.execute(left)).all()
-    await connection.execute(
-        delete(marks).where(*place.of(marks), marks.c.memory_id.in_(memory_ids))
-    )
-    led = {(mark, row.memory_id) for row in rows for mark in marks_of(to_version(row).content)}
-    values = [{**place.values, "mark": mark, "memory_id": each} for mark, each in sorted(led)]
-    await add(connection, marks, values)
-    forgotten = set(memory_ids) - {row.memory_id for row in rows}
+    left = (await connection.execute(query)).all()
+    lost = sorted(_marks(gone) - _marks(left))
+    key = (marks.c.mark, marks.c.memory_id)
+    for some in batches(lost):
+        await connection.execute(delete(marks).where(*place.of(marks), tuple_(*key).in_(some)))
+    forgotten = set(memory_ids) - {row.memory_id for row in left}
     await connection.execute(
         delete(known).where(*place.of(known), known.c.memory_id.in_(forgotten))
     )
+
+
+def _marks(rows: Iterable[Row[Any]]) -> set[tuple[int, str]]:
+    return {
+        (mark, row.memory_id)
+        for row in rows
+        if row.body
+        for mark in marks_of(to_version(row).content)
+    }
 
 
 async def hush(connection: Connection, place: Place, commit_ids: Collection[str]) -> None:

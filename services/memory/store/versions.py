@@ -14,22 +14,22 @@ from services.memory.store.shared import Place, add, batches
 from services.memory.tables import contradictions, known, marks, versions
 from services.runtime.db import Connection, upsert
 
-# For each mark the newest memories alone: a database's own way to take a list of numbers.
-_ALIKE = """
-SELECT x.mark, x.memory_id FROM {marks} CROSS JOIN memory_marks x
+# For each mark the newest memories alone, by a database's own way to take a list of numbers: each
+# is a short walk along the primary key.
+_ALIKE = {
+    "sqlite": text("""
+SELECT x.mark, x.memory_id FROM json_each(:marks) v CROSS JOIN memory_marks x
 WHERE x.tenant_id = :tenant_id AND x.space = :space AND x.mark = v.value
-  AND x.memory_id >= COALESCE((SELECT y.memory_id FROM memory_marks y
-   WHERE y.tenant_id = :tenant_id AND y.space = :space AND y.mark = v.value
-   ORDER BY y.memory_id DESC LIMIT 1 OFFSET :most), '')
-"""
-_ALIKE_BY = {
-    "sqlite": text(_ALIKE.format(marks="json_each(:marks) v")),
-    "postgresql": text(
-        _ALIKE.format(
-            marks="(SELECT CAST(value AS bigint) AS value "
-            "FROM json_array_elements_text(CAST(:marks AS json))) v"
-        )
-    ),
+AND x.memory_id >= COALESCE((SELECT y.memory_id FROM memory_marks y
+  WHERE y.tenant_id = :tenant_id AND y.space = :space AND y.mark = v.value
+  ORDER BY y.memory_id DESC LIMIT 1 OFFSET :most - 1), '')"""),
+    "postgresql": text("""
+SELECT v.mark, x.memory_id
+FROM (SELECT CAST(value AS bigint) AS mark
+  FROM json_array_elements_text(CAST(:marks AS json))) v,
+LATERAL (SELECT y.memory_id FROM memory_marks y
+  WHERE y.tenant_id = :tenant_id AND y.space = :space AND y.mark = v.mark
+  ORDER BY y.memory_id DESC LIMIT :most) x"""),
 }
 
 
@@ -122,9 +122,9 @@ async def alike(
 ) -> dict[int, list[str]]:
     """The newest memories with each of some marks, at most so many for each, the newest first."""
     found: dict[int, list[str]] = {}
-    query = _ALIKE_BY[connection.dialect.name]
+    query = _ALIKE[connection.dialect.name]
     for some in batches(wanted):
-        values = {**place.values, "marks": json.dumps(some), "most": most - 1}
+        values = {**place.values, "marks": json.dumps(some), "most": most}
         for row in await connection.execute(query, values):
             found.setdefault(row.mark, []).append(row.memory_id)
     return {mark: sorted(ids, reverse=True) for mark, ids in found.items()}
@@ -175,7 +175,10 @@ async def spaces_of(
     connection: Connection, tenant_id: str, memory_ids: Collection[str]
 ) -> dict[str, tuple[str, float, int]]:
     """Of memories: the space, the strength at the last use, and when that was."""
-    query = select(known).where(known.c.tenant_id == tenant_id, known.c.memory_id.in_(memory_ids))
+    # Put so that no index is taken for the tenant's sake: without statistics PostgreSQL would read
+    # all that the tenant has.
+    own = known.c.tenant_id + "" == tenant_id
+    query = select(known).where(own, known.c.memory_id.in_(memory_ids))
     rows = await connection.execute(query)
     return {row.memory_id: (row.space, row.strength, row.use_time) for row in rows}
 
