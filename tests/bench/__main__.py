@@ -16,7 +16,10 @@ from pathlib import Path
 from tests.bench import results
 from tests.bench.rounds import Report, say
 
-_ALL = ("unary", "streams", "writes", "starting", "proxies", "paced", "growth", "memory")
+_ALL = (
+    *("unary", "streams", "writes", "starting", "proxies", "paced", "growth"),
+    *("memory", "index"),
+)
 
 
 async def _measure(names: tuple[str, ...]) -> Report:

@@ -326,6 +326,8 @@ def _revision(**values: Any) -> Message:
     kind = by_name("RollbackBranch").request.fields_by_name["revision"].message_type
     assert kind is not None
     return valid(kind, values)
+
+
 async def documents(tenant: Tenant) -> None:
     """Documents and uploads, of each of which one is gone, and one that was sent in a stream."""
     info = by_name("CreateDocument").request.fields_by_name["info"].message_type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,10 @@ class Room:
             return await self.stub.Search(pb.SearchRequest(query=query, **asked))  # type: ignore[arg-type]
 
     async def found(self, query: str, **asked: object) -> list[str]:
-        """The texts of what a caller finds, which must not be stale."""
-        reply = await self.search(query, **asked)  # type: ignore[arg-type]
-        assert not reply.stale
+        """The texts of what a caller finds, when nothing is missing any more."""
+        async with asyncio.timeout(30):
+            while (reply := await self.search(query, **asked)).stale:  # type: ignore[arg-type]
+                await asyncio.sleep(0.05)
         return [each.source.text for each in reply.hits]
 
 

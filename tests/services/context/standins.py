@@ -104,35 +104,42 @@ class Documents(_Feed):
     def _id(self, document: _Document, number: int) -> str:
         return f"psg_{document.facts.document_id}_{document.facts.revision}_{number}"
 
-    def _sources(self) -> dict[str, Source]:
+    def _source(self, document: _Document, number: int) -> Source | None:
         who = principal()
-        return {
-            self._id(each, n): Source(
-                Kind.DOCUMENT,
-                text,
-                title=each.facts.title,
-                document_id=each.facts.document_id,
-                passage_id=self._id(each, n),
-                collection=each.facts.collection,
-                trust=Trust.OUTSIDE,
-            )
-            for each in self.kept.values()
-            for n, text in enumerate(each.texts)
-            if each.tenant_id == who.tenant_id
-            and (not each.facts.private or each.facts.owner_id == who.user_id)
-        }
+        facts = document.facts
+        if document.tenant_id != who.tenant_id or number >= len(document.texts):
+            return None
+        if facts.private and facts.owner_id != who.user_id:
+            return None
+        return Source(
+            Kind.DOCUMENT,
+            document.texts[number],
+            title=facts.title,
+            document_id=facts.document_id,
+            passage_id=self._id(document, number),
+            collection=facts.collection,
+            trust=Trust.OUTSIDE,
+        )
 
     async def passages(self, passage_ids: Sequence[str]) -> Sequence[Source]:
         self.require()
-        sources = self._sources()
-        return [sources[each] for each in passage_ids if each in sources]
+        found = []
+        for each in passage_ids:
+            name, revision, number = each.removeprefix("psg_").rsplit("_", 2)
+            document = self.kept.get(name)
+            if document is not None and document.facts.revision == int(revision):
+                found.append(self._source(document, int(number)))
+        return [each for each in found if each is not None]
 
     async def document(self, document_id: str, limit: int) -> tuple[Sequence[Source], bool]:
         self.require()
-        found = [each for each in self._sources().values() if each.document_id == document_id]
-        if not found:
+        known = self.kept.get(document_id)
+        count = len(known.texts) if known else 0
+        found = [self._source(known, n) for n in range(count)] if known else []
+        told = [each for each in found if each is not None]
+        if not told:
             raise NotFound.of("document")
-        return found[:limit], len(found) > limit
+        return told[:limit], len(told) > limit
 
 
 class Memories(_Feed):

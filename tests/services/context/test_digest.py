@@ -27,6 +27,7 @@ def cited(reply: pb.SummarizeResponse) -> None:
 
 async def test_the_built_in_model_quotes_what_answers(room: Room) -> None:
     room.documents.put("ten_a", "doc_1", LEASE)
+    assert await room.found("rent")
     reply = await room.summarize(query="When is the rent due?")
     assert reply.found
     assert reply.model == "offline/extractive"
@@ -44,6 +45,7 @@ async def test_where_nothing_answers_nothing_is_said(room: Room) -> None:
 
 async def test_what_a_model_makes_up_is_left_out_and_counted(room: Room) -> None:
     room.documents.put("ten_a", "doc_1", LEASE)
+    assert await room.found("rent")
     room.models.model = "lab/large"
     room.models.text = (
         "The rent is due on the third of each month [1]. The rent is due on the fifth of each "

@@ -23,6 +23,7 @@ def kinds(prompt: pb.InjectResponse) -> list[str]:
 async def test_a_prompt_has_its_parts_in_order(room: Room) -> None:
     room.documents.put("ten_a", "doc_1", ["The rent is due on the third."], title="Lease")
     room.memories.put("ten_a", "mem_1", "Ada pays the rent.", space="user/usr_a")
+    assert len(await room.found("rent")) == 2
     room.history.say("ten_a", "ses_1", "Hello")
     room.history.say("ten_a", "ses_1", "Hello! How can I help?", by_agent=True)
     room.history.summary = "They greeted."
@@ -47,7 +48,6 @@ async def test_a_prompt_has_its_parts_in_order(room: Room) -> None:
     assert prompt.blocks[-1].message.text == "When is the rent due?"
     assert prompt.blocks[-1].trust == source_pb2.TRUST_USER
     assert prompt.tokens == sum(each.tokens for each in prompt.blocks)
-    assert not prompt.stale
     async with asyncio.timeout(5):
         while room.memories.used != ["mem_1"]:
             await asyncio.sleep(0.01)
@@ -70,6 +70,7 @@ async def test_what_is_weak_repeated_or_too_much_stays_out(room: Room) -> None:
             "For the flat in Berlin a deposit of rent is kept. " + "It is kept well. " * 400,
         ],
     )
+    assert len(await room.found("Berlin")) == 4
     question = "How much rent is the deposit for my Berlin flat?"
     prompt = await room.inject(input=question, max_tokens=2000, explain=True)
     assert kinds(prompt).count("PASSAGE") == 1
@@ -81,6 +82,7 @@ async def test_what_is_weak_repeated_or_too_much_stays_out(room: Room) -> None:
 
 async def test_what_is_confidential_is_for_our_own_models(room: Room) -> None:
     room.memories.put("ten_a", "mem_1", "The salary of Ada is secret.", sensitivity=3)
+    assert await room.found("salary")
     asked: dict[str, Any] = {"input": "What is the salary of Ada?", "explain": True}
     for model in ("", "openai/gpt", "offlinefake/x"):
         prompt = await room.inject(model=model, **asked)
@@ -129,6 +131,7 @@ async def test_without_search_it_goes_on_and_says_so(room: Room) -> None:
 async def test_only_the_named_spaces_and_ones_own_are_looked_at(room: Room) -> None:
     for space in ("shared/x", "shared/y", "user/usr_a", "agent/agt_1"):
         room.memories.put("ten_a", f"mem_{space}", f"The rent of {space} is due.", space=space)
+    assert len(await room.found("rent")) == 4
     prompt = await room.inject(
         input="When is the rent due?", spaces=["shared/y"], agent_id="agt_1", model="offline/x"
     )

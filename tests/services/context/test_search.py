@@ -8,6 +8,7 @@ import pytest
 from plexus.context.v1 import search_service_pb2 as pb
 from plexus.context.v1 import source_pb2
 
+from services.context.service import searching
 from services.runtime.context import acting_as, mesh_principal
 from services.runtime.errors import InvalidRequest, Unavailable
 from services.runtime.status import remote_errors
@@ -19,8 +20,8 @@ async def test_what_was_stored_before_the_call_is_found(room: Room) -> None:
         "ten_a", "doc_1", ["The invoice is due in thirty days.", "Lunch is at noon."]
     )
     room.memories.put("ten_a", "mem_1", "Invoices go to Ada.", subject="billing")
+    assert len(await room.found("invoices")) == 2
     reply = await room.search("Where do invoices go?")
-    assert not reply.stale
     assert {each.source.text for each in reply.hits} == {
         "The invoice is due in thirty days.",
         "Invoices go to Ada.",
@@ -81,7 +82,7 @@ async def test_an_index_that_is_behind_says_so(room: Room) -> None:
     room.memories.put("ten_a", "mem_1", "alpha")
     assert (await room.search("alpha")).stale
     # What is another tenant's does not make one wait.
-    assert not (await room.search("alpha", tenant="ten_b")).stale
+    assert await room.found("alpha", tenant="ten_b") == []
     room.memories.held = False
     assert await room.found("alpha") == ["alpha"]
 
@@ -172,3 +173,18 @@ async def test_no_signal_is_refused(room: Room) -> None:
     with pytest.raises(InvalidRequest) as caught, remote_errors():
         await room.search("rent", signals=[pb.SIGNAL_UNSPECIFIED])
     assert caught.value.violations[0].field == "signals"
+
+
+async def test_a_filter_that_was_left_out_shows_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted leak: the index is asked for everybody's. What it finds is not read."""
+    room.documents.put("ten_b", "doc_1", ["rent of others"])
+    room.documents.put("ten_a", "doc_2", ["rent of alice"], private=True, owner_id="usr_a")
+    room.memories.put("ten_a", "mem_1", "rent of bob", space="user/usr_b")
+    assert await room.found("rent", tenant="ten_b") == ["rent of others"]
+    assert await room.found("rent") == ["rent of alice"]
+    everything = {"must": [{"must_not": [{"is_empty": {"key": "kind"}}]}]}
+    monkeypatch.setattr(searching, "of_tenant", lambda *_: everything)
+    assert await room.found("rent") == ["rent of alice"]
+    assert await room.found("rent", user="usr_c") == []
