@@ -29,8 +29,9 @@ from tests.faults.world import FaultyMesh, describe
 
 # Tables that belong to the installation: what is in them is nobody's in particular.
 COMMON_TABLES = {
-    # Which process carries runs, or answers.
+    # Which process carries runs, answers, or summaries.
     "agents_owners",
+    "history_owners",
     "interop_owners",
     "llm_owners",
     "identity_login_failures",
