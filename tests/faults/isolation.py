@@ -29,8 +29,9 @@ from tests.faults.world import FaultyMesh, describe
 
 # Tables that belong to the installation: what is in them is nobody's in particular.
 COMMON_TABLES = {
-    # Which process carries runs, or answers.
+    # Which process carries runs, answers, or summaries.
     "agents_owners",
+    "history_owners",
     "interop_owners",
     "llm_owners",
     # One place after the other, for the changes of all.
@@ -40,6 +41,8 @@ COMMON_TABLES = {
     "identity_signing_keys",
     "identity_counters",
 }
+# What keeps nothing, but asks a model, which the ledger has.
+SPENDING = {"SummarizeSession"}
 # Whose existence an RPC tells by its contract: an e-mail has one account in the whole installation.
 _TRIES = 10
 _RESPONSE = "resp_"
@@ -234,7 +237,8 @@ class Attacker:
 
     async def attack(self, attack: Attack) -> None:
         """Try one, right after the victim did the same where that changes nothing."""
-        if not attack.rpc.writes and not attack.rpc.streams:
+        rpc = attack.rpc
+        if not rpc.writes and not rpc.streams and rpc.name not in SPENDING:
             own = self._victim.own(attack.rpc)
             if attack.what in attack.rpc.request.fields_by_name:
                 own = self._victim.own(attack.rpc, **{attack.what: attack.named})

@@ -23,6 +23,7 @@ _MAX_FINDINGS = 20
 _SHORTEST = 4
 _ALIKE = 0.5
 _USUAL = 4
+_FULL = 3
 
 
 def extract(previous: Summary, messages: Sequence[Message]) -> Summary:
@@ -59,8 +60,10 @@ def _most_telling(lines: Sequence[Line]) -> list[Line]:
             len(bags[at]) + _USUAL
         )
 
+    # What has hardly a word of its own is said only where there is nothing else.
+    full = [at for at, bag in enumerate(bags) if len(bag) >= _FULL] or range(len(lines))
     chosen: list[int] = []
-    for at in sorted(range(len(lines)), key=lambda at: (-score(at), at)):
+    for at in sorted(full, key=lambda at: (-score(at), at)):
         if len(chosen) == MAX_SENTENCES:
             break
         if bags[at] and not any(_alike(bags[at], bags[other]) for other in chosen):

@@ -163,7 +163,13 @@ def test_what_does_not_fit_is_listed_and_the_list_is_bounded() -> None:
     assert all(each.sentences for each in dropped)
 
 
-_WEATHER = ["Lunch was nice.", "Rain fell.", "Cats sleep.", "Trees grow.", "Birds sing."]
+_WEATHER = [
+    "Yesterday everybody enjoyed lunch.",
+    "Rain fell over the whole valley.",
+    "Cats sleep most afternoons.",
+    "Okay then.",
+    "Some birds sing before sunrise.",
+]
 
 
 def test_the_overview_is_of_what_the_talk_is_about() -> None:
@@ -172,6 +178,7 @@ def test_the_overview_is_of_what_the_talk_is_about() -> None:
     overview = extract(Summary(), messages).overview
     assert len(overview) == MAX_TELLING
     assert [line.text for line in overview if "ledger" in line.text] == talk[1:2]
+    assert "Okay then." not in [line.text for line in overview]
     assert {line.message_ids[0] for line in overview} <= {each.message_id for each in messages}
 
 
