@@ -31,12 +31,15 @@ from tests.faults.world import FaultyMesh, describe
 COMMON_TABLES = {
     # Which process carries runs, or answers.
     "agents_owners",
+    "ingest_owners",
     "interop_owners",
     "llm_owners",
     "identity_login_failures",
     "identity_revocations",
     "identity_signing_keys",
     "identity_counters",
+    # One counter for the feed of all tenants.
+    "ingest_feed_ends",
 }
 # Whose existence an RPC tells by its contract: an e-mail has one account in the whole installation.
 _TRIES = 10

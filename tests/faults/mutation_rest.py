@@ -98,8 +98,8 @@ def operations() -> tuple[Operation, ...]:
     return tuple(found)
 
 
-# Within these anything may stand: they are schemas, which their authors make.
-_FREE = re.compile(r"(^|\.)(schema|parameters)(\.|\[|$)")
+# Within these anything may stand: they are schemas, which their authors make, and maps by any name.
+_FREE = re.compile(r"(^|\.)(schema|parameters|attributes|set_attributes|headers)(\.|\[|$)")
 
 
 class RestMutator:
