@@ -21,10 +21,9 @@ GOLDEN: Final = Path(__file__).parent / "golden"
 Sample = dict[str, Any]
 Golden = dict[str, list[Sample]]
 
-_ANY: Final = "google.protobuf.Any"
-_FLOATS: Final = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 # A message of any type: made-up contents would be of none.
 _ANY: Final = "google.protobuf.Any"
+_FLOATS: Final = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 # A moment and a length of time with every part set.
 _TIMES: Final = {
     "google.protobuf.Timestamp": (1767225600, 123456000),
@@ -92,15 +91,11 @@ def _set_in(contracts: Contracts, message: Descriptor, sample: Sample) -> set[st
 
 def _fill(value: Message, prefer: set[str], within: tuple[str, ...]) -> None:
     message = cast(Descriptor, value.DESCRIPTOR)
-    if message.full_name == _ANY:
-        return
     if message.full_name in _TIMES:
         seconds, nanos = _TIMES[message.full_name]
         setattr(value, "seconds", seconds)  # noqa: B010 a message known by its descriptor alone
         setattr(value, "nanos", nanos)  # noqa: B010
         return
-    if message.full_name == _ANY:
-        return  # Whatever it held would be of another contract.
     left_out = set()
     for oneof in real_oneofs(message):
         names = [field.name for field in oneof.fields]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from plexus.context.v1 import digest_service_pb2 as digest
@@ -19,7 +20,7 @@ QUESTION = "When is the rent of the flat due?"
 ANSWER = "The rent of the flat is due on the third of each month."
 
 
-async def found(caller: Caller, **asked: str) -> search.SearchResponse:
+async def found(caller: Caller, **asked: Any) -> search.SearchResponse:
     request = search.SearchRequest(query=QUESTION, **asked)
     return await caller.unary(f"{SEARCH}/Search", request, search.SearchResponse)
 

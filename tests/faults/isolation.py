@@ -31,7 +31,11 @@ from tests.faults.world import FaultyMesh, describe
 COMMON_TABLES = {
     # Which process carries runs, answers, or summaries.
     "agents_owners",
+<<<<<<< HEAD
     "history_owners",
+=======
+    "ingest_owners",
+>>>>>>> ingest
     "interop_owners",
     "llm_owners",
     # One place after the other, for the changes of all.
@@ -40,6 +44,8 @@ COMMON_TABLES = {
     "identity_revocations",
     "identity_signing_keys",
     "identity_counters",
+    # One counter for the feed of all tenants.
+    "ingest_feed_ends",
 }
 # What keeps nothing, but asks a model, which the ledger has.
 SPENDING = {"SummarizeSession"}
