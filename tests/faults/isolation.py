@@ -31,11 +31,8 @@ from tests.faults.world import FaultyMesh, describe
 COMMON_TABLES = {
     # Which process carries runs, answers, or summaries.
     "agents_owners",
-<<<<<<< HEAD
     "history_owners",
-=======
     "ingest_owners",
->>>>>>> ingest
     "interop_owners",
     "llm_owners",
     # One place after the other, for the changes of all.

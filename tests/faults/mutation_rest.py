@@ -98,13 +98,8 @@ def operations() -> tuple[Operation, ...]:
     return tuple(found)
 
 
-<<<<<<< HEAD
-# Within these anything may stand: they are schemas, which their authors make, and maps.
-_FREE = re.compile(r"(^|\.)(schema|parameters|(set_)?attributes)(\.|\[|$)")
-=======
 # Within these anything may stand: they are schemas, which their authors make, and maps by any name.
 _FREE = re.compile(r"(^|\.)(schema|parameters|attributes|set_attributes|headers)(\.|\[|$)")
->>>>>>> ingest
 
 
 class RestMutator:
