@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from plexus.context.v1 import digest_service_pb2 as digest
@@ -20,8 +19,8 @@ QUESTION = "When is the rent of the flat due?"
 ANSWER = "The rent of the flat is due on the third of each month."
 
 
-async def found(caller: Caller, **asked: Any) -> search.SearchResponse:
-    request = search.SearchRequest(query=QUESTION, **asked)
+async def found(caller: Caller, wanted: str = "") -> search.SearchResponse:
+    request = search.SearchRequest(query=QUESTION, filter=wanted)
     return await caller.unary(f"{SEARCH}/Search", request, search.SearchResponse)
 
 
@@ -43,10 +42,10 @@ async def test_what_is_brought_is_found_and_cited(caller: Caller) -> None:
     assert ANSWER in hit.source.text
     marked = {hit.source.text[each.start : each.end] for each in hit.highlights}
     assert {"rent", "flat", "due"} <= marked
-    assert (await found(caller, filter="attributes.year >= 2024")).hits
-    assert not (await found(caller, filter="attributes.year > 2024")).hits
+    assert (await found(caller, "attributes.year >= 2024")).hits
+    assert not (await found(caller, "attributes.year > 2024")).hits
     with pytest.raises(InvalidRequest) as refused:
-        await found(caller, filter="colour = red")
+        await found(caller, "colour = red")
     assert refused.value.violations[0].field == "filter"
     summary = await caller.unary(
         "context.v1.DigestService/Summarize",

@@ -14,6 +14,8 @@ WORDS = "words"
 # What filters ask most; other fields are looked up in what a filter on these leaves over.
 KEYWORDS = ("kind", "space", "readers", "document_id", "memory_id", "collection")
 NUMBERS = ("until",)
+# Where an entry is read from: all of what is kept with it that a search gives.
+PLACES = ("kind", "passage_id", "memory_id", "space")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Backend(Protocol):
         self, shelf: str, using: str, vector: Sparse | Sequence[float], condition: Plain, limit: int
     ) -> Sequence[Found]:
         """The points nearest to a vector among those that a condition holds for, best first.
+
+        Of what is kept with them they have `PLACES` alone.
 
         Of a sparse vector the terms are weighted by how rare they are in the tenant's own texts:
         `condition` must begin with the tenant, as `of_tenant` makes it.

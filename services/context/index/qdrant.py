@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.context.domain.conditions import TENANT, Plain
 from services.context.domain.entries import Found
-from services.context.index.backend import KEYWORDS, NUMBERS, WORDS, Point
+from services.context.index.backend import KEYWORDS, NUMBERS, PLACES, WORDS, Point
 from services.context.text.bm25 import Sparse
 from services.runtime import log
 from services.runtime.errors import Unavailable
@@ -137,7 +137,7 @@ class QdrantIndex:
                 query_filter=_filter(condition),
                 limit=limit,
                 search_params=parameters,
-                with_payload=True,
+                with_payload=list(PLACES),
             )
         return [Found(str(each.id), each.score, each.payload or {}) for each in found.points]
 

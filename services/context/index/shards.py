@@ -13,7 +13,7 @@ from typing import Any
 import qdrant_edge as edge
 
 from services.context.domain.conditions import TENANT
-from services.context.index.backend import KEYWORDS, NUMBERS, WORDS
+from services.context.index.backend import KEYWORDS, NUMBERS, PLACES, WORDS
 
 _LOCK_SECONDS = 5.0
 _SERVING = "serving"
@@ -132,7 +132,7 @@ class Shards:
             limit=limit,
             query=edge.Query.Nearest(nearest, using=using),
             filter=wanted,
-            with_payload=True,
+            with_payload=list(PLACES),
             params=parameters,
         )
         found = self._shard(shelf).query(request)

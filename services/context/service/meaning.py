@@ -31,6 +31,11 @@ class Meaning:
         self._models = models
         self._on = on
 
+    @property
+    def on(self) -> bool:
+        """Whether anything is ranked by meaning here."""
+        return self._on
+
     async def rank(
         self, shelf: str, text: str, wanted: Plain, limit: int
     ) -> tuple[str, Sequence[Found]]:

@@ -96,7 +96,8 @@ class SearchService:
                 documents=query.documents,
             )
             wanted = of_tenant(who.tenant_id, Both((allowed, condition)))
-            ranking = await self._rank(shelf, query, wanted)
+            depth = self._depth(query, offset + size)
+            ranking = await self._rank(shelf, query, wanted, depth)
         except PlexusError:
             # Another shelf may serve by now.
             self._library.forget()
@@ -105,7 +106,7 @@ class SearchService:
             await self._rerank(query, ranking)
         page = _Page(self, query, ranking.ranked[:MOST_RANKED], ranking.places)
         hits, reached, whole = await page.read(offset, size)
-        more = reached < len(page.ranked)
+        more = reached < len(page.ranked) or len(page.ranked) == depth < MOST_RANKED
         return Answer(
             hits,
             paging.encode((reached, query.digest)) if more else "",
@@ -123,9 +124,15 @@ class SearchService:
             return None
         return [each for each in mine if each in query.spaces] if query.spaces else mine
 
-    async def _rank(self, shelf: str, query: Query, wanted: Plain) -> _Ranking:
+    def _depth(self, query: Query, wanted: int) -> int:
+        """How many to rank for a page: one ranking begins the same however long it is."""
+        if self._meaning.on and _wants(query, Signal.SEMANTIC):
+            return MOST_RANKED
+        return min(MOST_RANKED, 2 * wanted + reranking.MOST)
+
+    async def _rank(self, shelf: str, query: Query, wanted: Plain, depth: int) -> _Ranking:
         words, (model, meaning) = await asyncio.gather(
-            self._by_words(shelf, query, wanted), self._by_meaning(shelf, query, wanted)
+            self._by_words(shelf, query, wanted, depth), self._by_meaning(shelf, query, wanted)
         )
         found = {Signal.LEXICAL: words} | ({Signal.SEMANTIC: meaning} if model else {})
         if not _wants(query, Signal.LEXICAL):
@@ -141,11 +148,13 @@ class SearchService:
             fuse(rankings), {each.id: each for each in places.values()}, [*found], model
         )
 
-    async def _by_words(self, shelf: str, query: Query, wanted: Plain) -> Sequence[Found]:
+    async def _by_words(
+        self, shelf: str, query: Query, wanted: Plain, depth: int
+    ) -> Sequence[Found]:
         vector = bm25.query(query.text)
         if not vector.indices or not _wants(query, Signal.LEXICAL):
             return ()
-        return await self._library.backend.search(shelf, WORDS, vector, wanted, MOST_RANKED)
+        return await self._library.backend.search(shelf, WORDS, vector, wanted, depth)
 
     async def _by_meaning(
         self, shelf: str, query: Query, wanted: Plain
