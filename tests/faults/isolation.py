@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from services.runtime.ids import new_id
 from tests.faults.rpcs import Rpc, rpcs
 from tests.faults.suite import Suite
-from tests.faults.tenants import WORD, Tenant
+from tests.faults.tenant import WORD, Tenant
 from tests.faults.wire import WAYS, Answer
 from tests.faults.world import FaultyMesh, describe
 
@@ -45,7 +45,7 @@ COMMON_TABLES = {
     "ingest_feed_ends",
 }
 # What keeps nothing, but asks a model, which the ledger has.
-SPENDING = {"SummarizeSession"}
+SPENDING = {"SummarizeSession", "Summarize"}
 # Whose existence an RPC tells by its contract: an e-mail has one account in the whole installation.
 _TRIES = 10
 _RESPONSE = "resp_"

@@ -22,10 +22,10 @@ from tests.faults.isolation import (
 )
 from tests.faults.rpcs import by_name, rpcs
 from tests.faults.suite import FULL, Suite, each, running, sized
+from tests.faults.tenant import Tenant
 from tests.faults.tenants import (
     RECIPES,
     SLOWLY,
-    Tenant,
     settle,
     slow_response,
     slow_run,

@@ -19,7 +19,8 @@ from tests.faults.mutation_grpc import WAITS_SECONDS, Bytes, GrpcMutator
 from tests.faults.mutation_rest import Case, RestMutator
 from tests.faults.rpcs import by_name, new_message
 from tests.faults.suite import FULL, Suite, at_most, each, running, sized
-from tests.faults.tenants import Tenant, settle
+from tests.faults.tenant import Tenant
+from tests.faults.tenants import settle
 from tests.faults.valid import valid
 from tests.faults.wire import Answer, Mouth, Raw
 from tests.faults.world import FaultyMesh, bearer, describe, register, up
