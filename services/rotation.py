@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from services.identity.service.signing import about as about_signing_key
 from services.identity.store import signing_keys
 from services.identity.tables import replies as identity_replies
+from services.ingest import store as ingest
+from services.ingest.service.sources import about as about_source
+from services.ingest.tables import replies as ingest_replies
 from services.llm.service.backends import about_key
 from services.llm.service.kept import about as about_answer
 from services.llm.store import answers, providers
 from services.llm.tables import replies as llm_replies
+from services.memory.tables import replies as memory_replies
 from services.runtime.crypto import MasterKey, MasterKeyError
 from services.runtime.db import EVERYONE, open_database
 from services.runtime.replies import Replies
@@ -58,17 +62,24 @@ async def _needed(settings: Settings, keys: Sequence[bytes]) -> list[str]:
             sealed = await providers.sealed(connection)
             kept = await answers.oldest(connection)
             replies += await Replies(llm_replies, master_key).oldest(connection)
+        async with database.of("ingest").read(EVERYONE) as connection:
+            secret = await ingest.sources.sealed(connection)
+            replies += await Replies(ingest_replies, master_key).oldest(connection)
+        async with database.of("memory").read(EVERYONE) as connection:
+            replies += await Replies(memory_replies, master_key).oldest(connection)
     finally:
         await database.close()
     found = {about_signing_key(key.kid): key.sealed_private_key for key in signing}
     found |= {about_key(provider_id): envelope for provider_id, envelope in sealed}
+    found |= {about_source(source_id): envelope for source_id, envelope in secret}
     # What was kept later was sealed later: the oldest speaks for all, and is gone within a day.
     found |= {about_answer(tenant_id): answer for tenant_id, answer in kept} | dict(replies)
     return [name for name, each in found.items() if not _opens(master_key, each, name)]
 
 
 def _opens(master_key: MasterKey, sealed: bytes, about: str) -> bool:
-    opens = master_key.disclose if about.startswith("llm/provider/") else master_key.open
+    in_envelope = about.startswith(("llm/provider/", "ingest/source/"))
+    opens = master_key.disclose if in_envelope else master_key.open
     try:
         opens(sealed, about)
     except MasterKeyError:

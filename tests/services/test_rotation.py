@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from plexus.identity.v1 import identity_service_pb2 as identity
 from plexus.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from plexus.ingest.v1 import source_pb2, source_service_pb2
+from plexus.ingest.v1.source_service_pb2_grpc import SourceServiceStub
 from plexus.llm.v1 import generation_pb2, model_pb2, provider_pb2, provider_service_pb2
 from plexus.llm.v1.llm_service_pb2_grpc import LlmServiceStub
 from plexus.llm.v1.provider_service_pb2_grpc import ProviderServiceStub
@@ -24,11 +26,16 @@ from tests.support import served, settings_in
 
 ADMIN = Principal("ten_1", "usr_1", "tok_1", frozenset({Role.ROLE_ADMIN}))
 KEY = "sk-0123456789abcdef"
+# With a secret in it.
+SOURCE = source_service_pb2.NewSource(
+    display_name="list",
+    rest=source_pb2.RestList(url="http://127.0.0.1:9/", item_id="/id", headers={"x-key": KEY}),
+)
 
 
 async def ask(settings: Settings, *, create: str = "") -> str:
     """The key that the model's server is called with, through an installation that is started."""
-    async with served(settings, ["identity", "llm"]) as mesh:
+    async with served(settings, ["identity", "llm", "ingest", "memory"]) as mesh:
         with acting_as(ADMIN):
             channel = mesh.clients.channel("llm")
             if create:
@@ -37,6 +44,9 @@ async def ask(settings: Settings, *, create: str = "") -> str:
                 )
                 await ProviderServiceStub(channel).CreateProvider(
                     provider_service_pb2.CreateProviderRequest(name="mine", spec=spec)
+                )
+                await SourceServiceStub(mesh.clients.channel("ingest")).CreateSource(
+                    source_service_pb2.CreateSourceRequest(source=SOURCE)
                 )
             said = model_pb2.ModelMessage(role=model_pb2.MESSAGE_ROLE_USER, text="Hello")
             request = generation_pb2.GenerateRequest(
@@ -65,6 +75,8 @@ async def test_a_key_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
         assert keys[0] != old
         with pytest.raises(MasterKeyError, match="still opens"):
             await rotation.step(settings, "forget", told.append)
+        needed = await rotation._needed(settings, keys[:1])
+        assert [each for each in needed if each.startswith("ingest/source/")]
         assert await ask(settings) == kid
         # The answer that is kept for a day is what holds the old one still.
         with pytest.raises(MasterKeyError, match="llm/answer"):
