@@ -11,6 +11,7 @@ from services.cli.commands.chat import chat
 from services.cli.commands.demo import demo
 from services.cli.commands.doctor import doctor
 from services.cli.commands.documents import documents
+from services.cli.commands.index import index
 from services.cli.commands.login import login, logout
 from services.cli.commands.shared import examples
 from services.cli.commands.status import status
@@ -43,7 +44,7 @@ def plexus() -> None:
     """
 
 
-for _command in (up, status, login, logout, demo, chat, documents, call, doctor):
+for _command in (up, status, login, logout, demo, chat, documents, index, call, doctor):
     plexus.add_command(_command)
 
 

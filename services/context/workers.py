@@ -14,6 +14,8 @@ from services.runtime.tasks import Tasks
 
 _LOOK_SECONDS = 5.0
 _REBUILD_LOOK_SECONDS = 1.0
+# How long the shelf is kept that served before: longer than it is believed to serve, and a search.
+_GRACE_SECONDS = 30.0
 
 
 class Taker(Protocol):
@@ -82,6 +84,8 @@ class Rebuilder:
 
     async def run(self) -> None:
         """Go on with whatever is begun, also by a process before this one."""
+        await self._leads.wait()
+        await self._library.tidy()
         while True:
             self._begun.clear()
             await self._leads.wait()
@@ -102,3 +106,6 @@ class Rebuilder:
             taken = [await indexer.take(shelf) for indexer in self._indexers]
             more = any(taken)
         await self._library.swap(shelf)
+        # Whoever asked which one serves before that has had its answer by then.
+        await asyncio.sleep(_GRACE_SECONDS)
+        await self._library.tidy()

@@ -41,3 +41,22 @@ async def test_documents_of_ones_own_answer(tmp_path: Path, mesh: Mesh) -> None:
     status, _, errors = await shell.run("demo", "--folder", str(tmp_path))
     assert status == 1
     assert "--folder" in errors
+
+
+async def test_the_index_is_made_anew_while_it_serves(tmp_path: Path, mesh: Mesh) -> None:
+    shell = Shell(tmp_path, mesh)
+    await register(shell)
+    stored = await shell.run(
+        *("call", "memory/StoreMemories"),
+        *("--json", '{"records": [{"text": "The boiler was serviced in March."}]}'),
+    )
+    assert stored[0] == 0, stored
+    status, _, errors = await shell.run("index", "rebuild")
+    assert status == 0, errors
+    assert "made anew: 1 entries" in errors
+    status, output, errors = await shell.run("index", "status")
+    assert status == 0, errors
+    assert "entries           1" in output
+    assert "being made anew" not in output
+    status, output, _ = await shell.run("chat", "When was the boiler serviced?")
+    assert "The boiler was serviced in March." in output

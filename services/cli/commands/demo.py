@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,11 +57,11 @@ async def _show(client: Client, folder: Path, questions: Sequence[str]) -> int:
 
     documents = own_documents(folder)
     taken: list[Taken] = []
-    with _progress(len(documents)) as advance:
+    with output.progress("Taking in documents", len(documents)) as reach:
         async with aclosing(take_in(client, documents)) as read:
             async for each in read:
                 taken.append(each)
-                advance()
+                reach(len(taken))
     rows = [
         (each.title, str(each.passages), each.problem or "ready")
         for each in sorted(taken, key=lambda each: each.title)
@@ -77,17 +77,3 @@ async def _show(client: Client, folder: Path, questions: Sequence[str]) -> int:
         f'--json \'{{"query": "{questions[-1]}", "filter": "collection = {COLLECTION}"}}\''
     )
     return 0
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, a line elsewhere; gives what says that one more is done."""
-    if not output.on_terminal():
-        output.note(f"Taking in {total} documents …")
-        yield lambda: None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task("Taking in documents", total=total)
-        yield lambda: bar.advance(task)

@@ -46,7 +46,11 @@ class Backend(Protocol):
         ...
 
     async def serve(self, shelf: str) -> None:
-        """Let this shelf serve, and drop every other."""
+        """Let this shelf serve."""
+        ...
+
+    async def drop(self, shelf: str) -> None:
+        """Remove a shelf that does not serve, if it is there."""
         ...
 
     async def upsert(self, shelf: str, points: Sequence[Point]) -> None:

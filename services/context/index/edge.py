@@ -160,6 +160,10 @@ class EdgeIndex:
         """See Backend."""
         await self._ask("serve", shelf=shelf)
 
+    async def drop(self, shelf: str) -> None:
+        """See Backend."""
+        await self._ask("drop", shelf=shelf)
+
     async def upsert(self, shelf: str, points: Sequence[Point]) -> None:
         """See Backend."""
         plain = [

@@ -83,7 +83,7 @@ class QdrantIndex:
         """See Backend."""
         from qdrant_client import models
 
-        serving, names = await self.shelves()
+        serving, _ = await self.shelves()
         changes: list[Any] = []
         if serving:
             old = models.DeleteAlias(alias_name=_SERVING)
@@ -92,9 +92,11 @@ class QdrantIndex:
         changes.append(models.CreateAliasOperation(create_alias=new))
         async with _answering():
             await self._client.update_collection_aliases(changes)
-            for other in names:
-                if other != shelf:
-                    await self._client.delete_collection(_PREFIX + other)
+
+    async def drop(self, shelf: str) -> None:
+        """See Backend."""
+        async with _answering():
+            await self._client.delete_collection(_PREFIX + shelf)
 
     async def upsert(self, shelf: str, points: Sequence[Point]) -> None:
         """See Backend."""

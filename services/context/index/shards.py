@@ -50,7 +50,7 @@ class Shards:
             name: getattr(self, name)
             for name in (
                 *("shelves", "create", "serve", "upsert", "delete", "search", "payloads"),
-                *("scroll", "count", "add_space", "set_vectors"),
+                *("scroll", "count", "add_space", "set_vectors", "drop"),
             )
         }
 
@@ -101,11 +101,12 @@ class Shards:
             file.flush()
             os.fsync(file.fileno())
         written.rename(self._folder / _SERVING)
-        for other in self.shelves()["all"]:
-            if other != shelf:
-                if (shard := self._open.pop(other, None)) is not None:
-                    shard.close()
-                shutil.rmtree(self._folder / other)
+
+    def drop(self, shelf: str) -> None:
+        """See Backend."""
+        if (shard := self._open.pop(shelf, None)) is not None:
+            shard.close()
+        shutil.rmtree(self._folder / shelf, ignore_errors=True)
 
     def upsert(self, shelf: str, points: list[Json]) -> None:
         """See Backend."""

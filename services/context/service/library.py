@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,9 @@ _MADE = "made"
 _MODELS = "models"
 # What a shelf has room for: each model's vectors are a space of their own.
 _MOST_MODELS = 4
+# How long a process believes that the same shelf serves: another may have put one in its place,
+# which keeps the one before for longer than this and a call together.
+_SURE_SECONDS = 5.0
 
 
 class Library:
@@ -33,6 +37,7 @@ class Library:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._serving = ""
+        self._sure_until = 0.0
         self._moved = asyncio.Event()
         self._preparing = asyncio.Lock()
 
@@ -42,8 +47,9 @@ class Library:
         Raises:
             Unavailable: The index does not answer, or has none yet.
         """
-        if not self._serving:
+        if not self._serving or time.monotonic() > self._sure_until:
             self._serving, _ = await self.backend.shelves()
+            self._sure_until = time.monotonic() + _SURE_SECONDS
         if not self._serving:
             raise Unavailable("The index is being made.", retry_after=1)
         return self._serving
@@ -86,9 +92,16 @@ class Library:
         return shelf
 
     async def swap(self, shelf: str) -> None:
-        """Let a shelf serve in place of the one before."""
+        """Let a shelf serve in place of the one before, which is kept for who reads it still."""
         await self.backend.serve(shelf)
         self.forget()
+
+    async def tidy(self) -> None:
+        """Drop the shelves that served before."""
+        serving, shelves = await self.backend.shelves()
+        for shelf in shelves:
+            if shelf < serving:
+                await self.backend.drop(shelf)
 
     async def positions(self, shelf: str, feeds: Sequence[str]) -> Mapping[str, int]:
         """The last position of each feed that a shelf has taken in."""

@@ -51,6 +51,18 @@ def memory(number: int, text: str, tenant: str = "ten_a", **facts: object) -> Po
     return Point(entry.entry_id, entry.payload, bm25.document(entry.text))
 
 
+async def test_a_shelf_that_served_is_read_until_it_is_dropped(index: Backend) -> None:
+    await index.upsert(SHELF, [passage(1, "The invoice is due.")])
+    await index.create("b")
+    await index.serve("b")
+    assert await index.shelves() == ("b", ["a", "b"])
+    assert await index.count(SHELF, of_tenant("ten_a", EVERYTHING)) == 1
+    for _ in range(2):
+        await index.drop(SHELF)
+    assert await index.shelves() == ("b", ["b"])
+    assert await index.count("b", of_tenant("ten_a", EVERYTHING)) == 0
+
+
 async def test_words_find_what_has_them_best_first(index: Backend) -> None:
     await index.upsert(
         SHELF,
