@@ -20,6 +20,8 @@ from tests.faults.suite import FULL, Suite, running, sized
 from tests.faults.world import FaultyMesh
 
 _HEAL_SECONDS = 5.0
+# The index's files are large and mostly empty, which a file system in memory does not know.
+_MEGABYTES = 256
 _ROUNDS = sized(1, 5)
 _REFUSED = "RESOURCE_EXHAUSTED disk"
 # How often each write is tried where none is expected to be refused.
@@ -52,7 +54,7 @@ def check(made: Full) -> None:
 
 @pytest.mark.timeout(600 if FULL else 120)
 async def test_sqlite(tmp_path: Path) -> None:
-    with running("disk-sqlite") as suite, disk(tmp_path / "data", 24) as full:
+    with running("disk-sqlite") as suite, disk(tmp_path / "data", _MEGABYTES) as full:
         mesh = FaultyMesh(tmp_path / "data")
         await mesh.start()
         try:
@@ -137,7 +139,7 @@ async def test_what_is_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 async def test_every_planted_defect_shows(tmp_path: Path) -> None:
-    with running("disk-planted") as suite, disk(tmp_path / "data", 24) as full:
+    with running("disk-planted") as suite, disk(tmp_path / "data", _MEGABYTES) as full:
         mesh = FaultyMesh(tmp_path / "data", "full_is_a_surprise", "reads_write_too")
         await mesh.start()
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.callers import Grpc
 from tests.e2e.conftest import sign_up
-from tests.e2e.test_up import children
+from tests.e2e.test_up import gateway_of
 from tests.faults.soak import FLAT, Soak, Soaking
 from tests.faults.suite import FULL, Suite, at_most, running, sized
 from tests.faults.world import FaultyMesh
@@ -57,7 +57,7 @@ async def soaked(
         caller = Grpc(mesh.url)
         try:
             await sign_up(caller)
-            (gateway,) = await children(mesh.pid)
+            gateway = gateway_of(mesh.pid)
             soaking = Soaking(suite, caller, gauges, gateway)
             began = time.monotonic()
             number = 0

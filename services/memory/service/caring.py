@@ -65,10 +65,6 @@ class Caring:
             FailedPrecondition: It was decided the other way.
             PermissionDenied: An agent asks.
         """
-        if who.mesh:
-            raise PermissionDenied(
-                "A person decides about proposals.", metadata={"permission": "memory.write"}
-            )
         wanted = ProposalState.ACCEPTED if accept else ProposalState.REJECTED
 
         async def work(connection: Connection) -> tuple[Proposal, Commit | None]:
@@ -78,6 +74,10 @@ class Caring:
                 space = await access.space_of(connection, who, place)
             except NotFound:
                 raise NotFound.of("proposal") from None
+            if who.mesh:
+                raise PermissionDenied(
+                    "A person decides about proposals.", metadata={"permission": "memory.write"}
+                )
             if proposal.state == wanted:
                 return proposal, None
             if proposal.state != ProposalState.WAITING:
