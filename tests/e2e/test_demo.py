@@ -17,6 +17,7 @@ async def test_the_projects_own_documents_answer(tmp_path: Path, mesh: Mesh) -> 
         assert "The run itself does not depend on the connection." in output
         assert "Source: Plexus, A first answer: “The run itself" in errors
         assert "ready" in output
+    # Brought again, nothing is there twice.
     documents = await shell.run("call", "ingest/ListDocuments", "--json", "{}")
     assert documents[1].count('"uri": "plexus:README.md"') == 1
 
@@ -58,5 +59,6 @@ async def test_the_index_is_made_anew_while_it_serves(tmp_path: Path, mesh: Mesh
     assert status == 0, errors
     assert "entries           1" in output
     assert "being made anew" not in output
-    status, output, _ = await shell.run("chat", "When was the boiler serviced?")
+    status, output, errors = await shell.run("chat", "When was the boiler serviced?")
     assert "The boiler was serviced in March." in output
+    assert "Source: a memory in user/" in errors
