@@ -6,6 +6,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
+# A mesh is many processes, and each would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 SHAPE ?= embedded
 REPLICAS ?= $(value PLEXUS_REPLICAS)
