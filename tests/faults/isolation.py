@@ -31,6 +31,9 @@ from tests.faults.world import FaultyMesh, describe
 COMMON_TABLES = {
     # Which process carries runs, answers, or summaries.
     "agents_owners",
+    # Which of them writes the index.
+    "context_leader",
+    "context_owners",
     "history_owners",
     "ingest_owners",
     "interop_owners",

@@ -110,7 +110,12 @@ async def siege(
     await asyncio.sleep(0.5)
     after = memory(mesh)
     await mouth.close()
-    made = Siege(ends, calm, during, {name: after[name] - before[name] for name in before})
+    made = Siege(
+        ends,
+        calm,
+        during,
+        {name: after[name] - before[name] for name in before.keys() & after.keys()},
+    )
     _report(suite, made)
     return made
 
@@ -140,7 +145,9 @@ def memory(mesh: FaultyMesh) -> dict[str, int]:
         except OSError:
             continue  # it ended meanwhile
         if int(rest.split()[1]) == mesh.pid:
-            found[name.partition("(")[2]] = _resident(int(stat.parent.name))
+            # Several have one name: those that read documents, and the index's.
+            pid = stat.parent.name
+            found[f"{name.partition('(')[2]} {pid}"] = _resident(int(pid))
     return found
 
 

@@ -44,7 +44,8 @@ def leads(raw: Raw) -> Lead:
     """Where a request over HTTP must lead."""
     target, _, query = raw.path.partition("?")
     target = re.sub(r"^[a-z]+://[^/]*", "", target)
-    if _REFUSED.search(target) or not raw.verb.isupper() or raw.verb == "CONNECT":
+    spoilt = _REFUSED.search(target) or "#" in query
+    if spoilt or not raw.verb.isupper() or raw.verb == "CONNECT":
         return Lead(refused=True)
     path = _clean(target)
     kinds = [value for name, value in raw.headers if name.lower() == "content-type"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from plexus.ingest.v1 import document_service_pb2, source_pb2, source_service_pb2
+from plexus.ingest.v1 import document_pb2, document_service_pb2, source_pb2, source_service_pb2
 
 from services.ingest.domain.sources import at_pointer, pattern_of
 from services.ingest.service.schedules import next_time
@@ -76,16 +76,17 @@ def counts(run: source_pb2.SourceRun) -> tuple[int, int, int, int, str]:
     return (run.added, run.changed, run.unchanged, run.removed, run.failure)
 
 
+async def listed(desk: Desk, source: source_pb2.Source) -> Sequence[document_pb2.Document]:
+    reply = await desk.documents.ListDocuments(
+        document_service_pb2.ListDocumentsRequest(source_id=source.source_id)
+    )
+    return reply.documents
+
+
 async def titles(desk: Desk, source: source_pb2.Source) -> list[str]:
-    reply = await desk.documents.ListDocuments(
-        document_service_pb2.ListDocumentsRequest(source_id=source.source_id)
-    )
-    for each in reply.documents:
+    for each in await listed(desk, source):
         await desk.ended(each.document_id)
-    reply = await desk.documents.ListDocuments(
-        document_service_pb2.ListDocumentsRequest(source_id=source.source_id)
-    )
-    return sorted(each.title for each in reply.documents)
+    return sorted(each.title for each in await listed(desk, source))
 
 
 async def test_a_folder_is_kept_up_with(watched: Desk, tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ async def test_a_removed_source_takes_its_documents_along(watched: Desk, tmp_pat
             )
         )
         async with asyncio.timeout(20):
-            while await titles(watched, source):
+            while await listed(watched, source):
                 await asyncio.sleep(0.05)
         with pytest.raises(NotFound), watched.by():
             await watched.sources.GetSource(
