@@ -70,7 +70,8 @@ class Caller:
         info = document_pb2.DocumentInfo(file_name=file_name, uri=uri, media_type=media_type)
         request = pb.CreateDocumentRequest(info=info, data=data)
         reply = await self._documents.CreateDocument(request, metadata=self.metadata)
-        return reply.document
+        document: document_pb2.Document = reply.document
+        return document
 
     async def all_documents(self) -> list[document_pb2.Document]:
         """Every document, with the attachments."""
@@ -102,7 +103,7 @@ class Caller:
         return reply
 
     async def search(
-        self, query: str, signals: Sequence[search.Signal], size: int
+        self, query: str, signals: Sequence[search.Signal.ValueType], size: int
     ) -> search.SearchResponse:
         """What answers a query."""
         request = search.SearchRequest(query=query, page_size=size, signals=signals)

@@ -115,7 +115,7 @@ async def _retrieval(caller: Caller, library: Library, report: Report, *, meanin
 
 
 async def _rankings(
-    caller: Caller, questions: Sequence[judged.Question], signals: Sequence[search.Signal]
+    caller: Caller, questions: Sequence[judged.Question], signals: Sequence[search.Signal.ValueType]
 ) -> Rankings:
     places = asyncio.Semaphore(_AT_ONCE)
 

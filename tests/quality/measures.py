@@ -4,9 +4,9 @@ What is compared are words: letters and digits of any script, folded. So white s
 Markdown and what separates the cells of a table make no difference.
 
 A passage counts for a quote that it holds. Where no passage of the document holds a quote whole,
-the one that holds the longest run of its words counts, if that is more than half of them. Each quote
-counts once in a ranking, for the first passage that holds it; a passage with several quotes has the
-highest of their grades.
+the one that holds the longest run of its words counts, if that is more than half of them. Each
+quote counts once in a ranking, for the first passage that holds it; a passage with several quotes
+has the highest of their grades.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def ndcg(ranking: Sequence[str], wanted: Wanted, depth: int = 10) -> float:
 
 
 def _discounted(found: Sequence[int]) -> float:
-    return sum((2**grade - 1) / math.log2(place + 2) for place, grade in enumerate(found))
+    return sum((2.0**grade - 1) / math.log2(place + 2) for place, grade in enumerate(found))
 
 
 def recall(ranking: Sequence[str], wanted: Wanted, depth: int = 20) -> float:
