@@ -70,7 +70,7 @@ async def measure(caller: Caller, library: Library, report: Report) -> None:
             "",
             supported / max(1, made + silent),
             ">= 0.95",
-            "sentences that quote two passages",
+            "a table quoted whole as one sentence; a question taken for something told",
             unit="",
         )
     )
