@@ -1,6 +1,6 @@
 """`python -m tests.bench [unary streams …]`: all measurements, or some.
 
-All of them take about twenty minutes; the table goes to the terminal and into RESULTS.md. Some go
+All of them take about half an hour; the table goes to the terminal and into RESULTS.md. Some go
 to the terminal alone.
 """
 
@@ -18,7 +18,7 @@ from tests.bench.rounds import Report, say
 
 _ALL = (
     *("unary", "streams", "writes", "starting", "proxies", "paced", "growth"),
-    *("memory", "index"),
+    *("memory", "index", "retrieval"),
 )
 
 
