@@ -47,8 +47,8 @@ COMMON_TABLES = {
     # One counter for the feed of all tenants.
     "ingest_feed_ends",
 }
-# What keeps nothing, but asks a model, which the ledger has.
-SPENDING = {"SummarizeSession", "Summarize"}
+# What keeps nothing, but leaves a trace: in the ledger, or on the memories that were of use.
+TRACING = {"SummarizeSession", "Summarize", "Inject"}
 # What nothing names any more is emptied by and by: it is nobody's already.
 _OF_KEPT_HEAPS = "AND heap_id IN (SELECT heap_id FROM ingest_heaps WHERE state = 2)"
 _KEPT = dict.fromkeys(("ingest_heaps", "ingest_parts", "ingest_passages"), _OF_KEPT_HEAPS)
@@ -151,7 +151,13 @@ def by_header(attacker: Tenant, victim: Tenant) -> Iterator[Attack]:
 
 
 def _doors() -> Iterator[tuple[Rpc, str]]:
-    return ((rpc, way) for rpc in rpcs() if not rpc.internal for way in WAYS)
+    return (
+        (rpc, way)
+        for rpc in rpcs()
+        if not rpc.internal
+        for way in WAYS
+        if way != "rest" or rpc.bindings
+    )
 
 
 def _with_field(
@@ -248,7 +254,7 @@ class Attacker:
     async def attack(self, attack: Attack) -> None:
         """Try one, right after the victim did the same where that changes nothing."""
         rpc = attack.rpc
-        if not rpc.writes and not rpc.streams and rpc.name not in SPENDING:
+        if not rpc.writes and not rpc.streams and rpc.name not in TRACING:
             own = self._victim.own(attack.rpc)
             if attack.what in attack.rpc.request.fields_by_name:
                 own = self._victim.own(attack.rpc, **{attack.what: attack.named})

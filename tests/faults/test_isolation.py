@@ -41,7 +41,9 @@ _ATTACKERS = sized(1, 3)
 _PER_FIELD = sized(4, 1000)
 _BY_FIELD, _BY_HEADER = 300, 120
 # What tells of the installation, or in numbers alone.
-_OF_NOBODY = ("WatchHealth", "ListUsage")
+_OF_NOBODY = ("WatchHealth", "ListUsage", "GetIndex")
+# What is asked in words is asked in their own.
+_WORDED = {"Search": "query", "Summarize": "query", "Inject": "input"}
 _RUN_VERBS = ("Watch", "Get", "Cancel")
 _RESPONSE_VERBS = ("Get", "Cancel", "Delete")
 
@@ -149,7 +151,9 @@ async def _control(victim: Tenant) -> None:
     for rpc in rpcs():
         if rpc.writes or rpc.internal or rpc.name in _OF_NOBODY or "interop" in rpc.path:
             continue
-        answer = await victim.mouth.call("grpc", rpc, victim.own(rpc), victim.headers, most=3)
+        words = {_WORDED[rpc.name]: victim.canary} if rpc.name in _WORDED else {}
+        own = victim.own(rpc, **words)
+        answer = await victim.mouth.call("grpc", rpc, own, victim.headers, most=3)
         assert answer.ok, (rpc.name, answer)
         public = rpc.access == "public"
         shown = [value for values in victim.known.values() for value in values]
