@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ _DIRECTIVES = word_set(
     refer reply respond say speak think treat use write remember ensure
     """
 )
+# The line above a passage, by which it is cited: it names the passage and says nothing.
+_MARK = re.compile(r"\A\[\d+\][^\n]*\n")
 _YOU = frozenset(("you", "your", "yours", "yourself"))
 _CONNECT = (
     "To connect a language model, set PLEXUS_LLM_URL and PLEXUS_LLM_MODEL (and PLEXUS_LLM_KEY, if "
@@ -117,6 +120,8 @@ def _said(message: Message, role: Role) -> bool:
 def _told(message: Message, text: str) -> Sequence[str]:
     if message.origin is not Origin.RETRIEVED and message.role is Role.USER:
         return read(text).passage
+    if message.origin is Origin.RETRIEVED:
+        text = _MARK.sub("", text, count=1)
     if message.role is Role.ASSISTANT and NAME in text:
         # What was quoted before would be quoted as if it were another source.
         return ()

@@ -11,6 +11,8 @@ from services.llm.providers.words import word_set
 _MAX_SENTENCE = 600
 # A line this long that ends in the middle of a sentence was broken to fit a page.
 _WRAPPED_LINE = 55
+# What is between the cells of a table: a line that has it is a row.
+_CELLS = " | "
 _UNSPACED_ENDS = "。！？｡।؟"
 _CLOSING = "\"'”’»)]}」』"
 _BULLETS = ("- ", "* ", "• ", "– ", "— ", "#", "|")
@@ -91,6 +93,8 @@ def _is_abbreviation(text: str, start: int, at: int) -> bool:
 
 
 def _ends_line(text: str, line: int, at: int) -> bool:
+    if _CELLS in text[line:at]:
+        return True
     following = text[at + 1 : at + 82].lstrip(" \t\r")
     if not following or following[0] == "\n" or following.startswith(_BULLETS):
         return True

@@ -288,6 +288,14 @@ def test_found_passages_are_cited_by_their_numbers() -> None:
     found = [Message(Role.USER, text, Origin.RETRIEVED) for text in passages]
     asked = [Message(Role.USER, "Hello."), *found, Message(Role.USER, "How high is the tower?")]
     assert "From passage 2: “The tower is 96 metres high.”" in answer(asked)
+    table = (
+        "[1] Roost 4.0 – release notes\nname | what it is good for in the long run of a release\n"
+    )
+    rows = table + "Roost | it keeps birds where they are\nPerch | it keeps them where they were"
+    asked = [Message(Role.USER, rows, Origin.RETRIEVED), Message(Role.USER, "What is Perch for?")]
+    assert "“Perch | it keeps them where they were”" in answer(asked)
+    asked[-1] = Message(Role.USER, "When is the release of Roost 5.0?")
+    assert knows_nothing(answer(asked))
     told = [*found, Message(Role.USER, "My dog is called Rex."), Message(Role.USER, "My dog?")]
     assert "From your earlier message: “My dog is called Rex.”" in answer(told)
     assert knows_nothing(answer([*found, Message(Role.USER, "Who painted the door?")]))
