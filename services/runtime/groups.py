@@ -14,7 +14,12 @@ from typing import Generic, TypeVar
 from sqlalchemy.exc import IntegrityError
 
 from services.runtime.db import Conflict, Connection, Database
-from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
+from services.runtime.errors import (
+    InvalidRequest,
+    PlexusError,
+    ResourceExhausted,
+    Unavailable,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -107,7 +112,8 @@ class GroupWriter(Generic[Item, Result]):
         try:
             results = await self._stored([item for item, _ in group])
         except Exception as error:  # noqa: BLE001 - goes to everyone who waits
-            if len(group) > 1 and not isinstance(error, PlexusError):
+            of_an_item = isinstance(error, InvalidRequest) or not isinstance(error, PlexusError)
+            if len(group) > 1 and of_an_item:
                 # One bad item must not take the others with it. A store that is away is no item's
                 # fault: then trying each would only make everyone wait for its turn.
                 for each in group:

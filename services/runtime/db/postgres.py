@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from services.runtime.db import secure
 from services.runtime.db.base import EVERYONE, Conflict, Connection, Database, DatabaseUnfit
-from services.runtime.errors import PlexusError, ResourceExhausted, Unavailable
+from services.runtime.errors import InvalidRequest, PlexusError, ResourceExhausted, Unavailable
 
 _CONNECT_SECONDS = 5.0
 _WAIT_SECONDS = 10.0
@@ -39,6 +39,8 @@ _BEGIN = text(
 )
 _FULL = {"53100", "53200"}
 _CONFLICT = {"40001", "40P01"}
+# What is no text to PostgreSQL: of what protobuf takes, NUL alone.
+_UNREADABLE = {"22021", "22P05"}
 _BUSY = {"55P03", "57014", "53300"}
 # What an operator set, not what befell the server: bad names, roles, passwords, rights.
 _UNFIT = ("28", "3D000", "42501")
@@ -298,6 +300,8 @@ def _known(state: str, *, lost: bool) -> PlexusError | None:
         return Conflict("The database is busy. Try again.", retry_after=1)
     if state in _BUSY:
         return Unavailable("The database is busy. Try again.", retry_after=1)
+    if state in _UNREADABLE:
+        return InvalidRequest("A text has the character NUL, which cannot be kept.")
     # Connection exceptions; an operator's intervention; a standby, which cannot write.
     if lost or state.startswith(("08", "57")) or state == "25006":
         return _Lost(_AWAY, retry_after=1)

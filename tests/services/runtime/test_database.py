@@ -15,7 +15,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.runtime.db import Connection, Database, DatabaseDamaged, check_file
-from services.runtime.errors import NotFound, PlexusError, Unavailable
+from services.runtime.errors import InvalidRequest, NotFound, PlexusError, Unavailable
 from services.runtime.groups import GroupWriter
 from services.runtime.migrations import SchemaTooNew, migrate, revisions
 from services.runtime.status import as_plexus_error
@@ -129,6 +129,28 @@ async def test_one_bad_item_does_not_take_the_others_with_it(database: Database)
     assert [isinstance(each, Exception) for each in results] == [False, False, True, False]
     assert await numbers(database) == [1, 2, 3]
     running.cancel()
+
+
+async def test_what_is_no_text_is_its_senders_mistake(empty: Database) -> None:
+    async with empty.migrating("test") as connection:
+        assert connection is not None
+        await connection.execute(text("CREATE TABLE w (word TEXT PRIMARY KEY)"))
+    database = empty.of("test")
+
+    async def store(connection: Connection, items: Sequence[str]) -> Sequence[str]:
+        await connection.execute(
+            text("INSERT INTO w VALUES (:word)"), [{"word": each} for each in items]
+        )
+        return items
+
+    writer = GroupWriter(database, store, lambda _: "ten_a")
+    running = asyncio.create_task(writer.run())
+    kept = await asyncio.gather(*map(writer.submit, ("a", "b\0", "c")), return_exceptions=True)
+    running.cancel()
+    # SQLite takes it for text.
+    refused = database.dialect == "postgresql"
+    assert isinstance(kept[1], InvalidRequest) if refused else kept[1] == "b\0"
+    assert [kept[0], kept[2]] == ["a", "c"]
 
 
 async def test_whoever_waits_for_a_writer_that_stops_is_told(database: Database) -> None:
