@@ -190,7 +190,7 @@ _VOICES = {
     Voice.INSTALLATION: (model_pb2.MESSAGE_ROLE_SYSTEM, model_pb2.MESSAGE_ORIGIN_SYSTEM),
     Voice.AUTHOR: (model_pb2.MESSAGE_ROLE_SYSTEM, model_pb2.MESSAGE_ORIGIN_DEVELOPER),
     # Of what people and models said, by a model: as far to be trusted as they are.
-    Voice.SUMMARY: (model_pb2.MESSAGE_ROLE_SYSTEM, model_pb2.MESSAGE_ORIGIN_MODEL),
+    Voice.SUMMARY: (model_pb2.MESSAGE_ROLE_USER, model_pb2.MESSAGE_ORIGIN_MODEL),
     Voice.RETRIEVED: (model_pb2.MESSAGE_ROLE_USER, model_pb2.MESSAGE_ORIGIN_RETRIEVED),
     Voice.USER: (model_pb2.MESSAGE_ROLE_USER, model_pb2.MESSAGE_ORIGIN_USER),
     Voice.AGENT: (model_pb2.MESSAGE_ROLE_ASSISTANT, model_pb2.MESSAGE_ORIGIN_MODEL),

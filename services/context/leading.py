@@ -44,7 +44,9 @@ class Leadership(Lease):
         try:
             while True:
                 await self.renew()
-                await self.claim()
+                # Longer, and others take it up.
+                async with asyncio.timeout(2 * RENEW_SECONDS):
+                    await self.claim()
                 await asyncio.sleep(RENEW_SECONDS)
         finally:
             # Whoever cannot say that it is there must not write.

@@ -13,6 +13,10 @@ from services.context.domain.entries import Entry
 from services.context.domain.sources import Change, Source
 
 
+class Superseded(Exception):
+    """What was to be read changed meanwhile: it comes again in its feed."""
+
+
 class Feed(Protocol):
     """The changes of one module, in one order without gaps."""
 
@@ -29,7 +33,11 @@ class Feed(Protocol):
         ...
 
     def entries(self, change: Change) -> AsyncIterator[Sequence[Entry]]:
-        """What is there now of what changed, some at a time."""
+        """What is there now of what changed, some at a time.
+
+        Raises:
+            Superseded: It changed again.
+        """
         ...
 
 

@@ -56,6 +56,7 @@ class EdgeIndex:
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._late = asyncio.Event()
+        self._answered = 0.0
         self.why = "The index is starting."
 
     @property
@@ -111,6 +112,7 @@ class EdgeIndex:
                 body = await process.stdout.readexactly(frames.length(header))
             except asyncio.IncompleteReadError:
                 return
+            self._answered = asyncio.get_running_loop().time()
             message = frames.unpacked(body)
             if message["id"] == 0:
                 self._ready.set()
@@ -135,8 +137,7 @@ class EdgeIndex:
         number = self._number
         loop = asyncio.get_running_loop()
         waiting = self._waiting[number] = loop.create_future()
-        hangs = loop.call_later(self._hangs, self._late.set)
-        waiting.add_done_callback(lambda _: hangs.cancel())
+        self._watch_over(waiting)
         message = frames.packed({"id": number, "op": op, "arguments": arguments})
         try:
             async with asyncio.timeout(self._seconds):
@@ -146,6 +147,21 @@ class EdgeIndex:
                 return await asyncio.shield(waiting)
         except (TimeoutError, ConnectionError) as error:
             raise Unavailable("The index does not answer just now.", retry_after=1) from error
+
+    def _watch_over(self, waiting: asyncio.Future[Any]) -> None:
+        """Take the process to hang where it answers nobody while this waits for its turn."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+
+        def look() -> None:
+            quiet = loop.time() - max(asked, self._answered)
+            if quiet >= self._hangs:
+                self._late.set()
+            else:
+                timers.append(loop.call_later(self._hangs - quiet, look))
+
+        timers = [loop.call_later(self._hangs, look)]
+        waiting.add_done_callback(lambda _: timers[-1].cancel())
 
     async def shelves(self) -> tuple[str, Sequence[str]]:
         """See Backend."""

@@ -14,6 +14,7 @@ from plexus.ingest.v1.feed_service_pb2_grpc import FeedServiceStub
 from services.context.domain.conditions import Both, Not, equal
 from services.context.domain.entries import DOCUMENT, Entry, PassageFacts, passage_entry
 from services.context.domain.sources import Change, ChangedDocument, Kind, Source, Trust
+from services.context.ports import Superseded
 from services.context.remote.answers import answers
 from services.runtime import clock
 from services.runtime.context import acting_as, mesh_principal
@@ -52,7 +53,7 @@ class RemoteDocuments:
             call.cancel()
 
     async def entries(self, change: Change) -> AsyncIterator[Sequence[Entry]]:
-        """See Feed. Of a document that changed again meanwhile there are none: it comes again."""
+        """See Feed."""
         changed = change.document
         if changed is None:
             return
@@ -68,8 +69,8 @@ class RemoteDocuments:
             try:
                 with acting_as(owner), answers():
                     reply = await self._documents.ListPassages(request)
-            except (Aborted, NotFound):
-                return
+            except (Aborted, NotFound) as error:
+                raise Superseded from error
             yield [_entry(changed.facts, each) for each in reply.passages]
             token = reply.next_page_token
             if not token:

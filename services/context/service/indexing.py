@@ -9,7 +9,7 @@ from services.context.domain.conditions import of_tenant
 from services.context.domain.entries import Entry
 from services.context.domain.sources import Change
 from services.context.index.backend import Point
-from services.context.ports import Feed
+from services.context.ports import Feed, Superseded
 from services.context.service.library import Library
 from services.context.text import bm25
 from services.runtime import log
@@ -58,8 +58,12 @@ class Indexer:
     async def _apply(self, shelf: str, change: Change) -> None:
         """Take in a change that replaces or removes: first what is new, then away with the old."""
         if change.document is not None:
-            async for entries in self._feed.entries(change):
-                await self._put(shelf, entries)
+            try:
+                async for entries in self._feed.entries(change):
+                    await self._put(shelf, entries)
+            except Superseded:
+                # What it would forget may be newer than it.
+                return
         if change.forgets is not None:
             condition = of_tenant(change.tenant_id, change.forgets)
             await self._library.backend.delete(shelf, condition)

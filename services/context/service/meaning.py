@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from services.context.domain.conditions import Plain
 from services.context.domain.entries import Entry, Found
-from services.context.ports import Feed, Models
+from services.context.ports import Feed, Models, Superseded
 from services.context.service.library import Library, space_of
 from services.runtime import log
 from services.runtime.context import acting_as, mesh_principal
-from services.runtime.errors import PlexusError
+from services.runtime.errors import Internal, PlexusError
 
 _logger = log.get(__name__)
 _QUERY_SECONDS = 3.0
@@ -74,7 +75,7 @@ class Vectors:
         self._feed = feed
         self._models = models
         # A memory comes again when its time ends, with the same text.
-        self._known: OrderedDict[tuple[str, str], Sequence[float]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, str], Sequence[float]] = OrderedDict()
 
     async def take(self, shelf: str) -> bool:
         """Take in some changes; False where there are none left.
@@ -89,9 +90,10 @@ class Vectors:
         # What is not in yet could be given no vector.
         ready = [each for each in changes if each.position <= positions[name]]
         for change in ready:
-            async for entries in self._feed.entries(change):
-                for at in range(0, len(entries), _BATCH):
-                    await self._give(shelf, change.tenant_id, entries[at : at + _BATCH])
+            with contextlib.suppress(Superseded):  # it comes again
+                async for entries in self._feed.entries(change):
+                    for at in range(0, len(entries), _BATCH):
+                        await self._give(shelf, change.tenant_id, entries[at : at + _BATCH])
         if ready:
             await self._library.mark(shelf, own, ready[-1].position)
         return bool(ready)
@@ -103,24 +105,38 @@ class Vectors:
                     model = await self._models.embedding_model()
                     if not model:
                         return
-                    vectors = await self._read(model, entries)
+                    vectors = await self._read(tenant_id, model, entries)
                 break
-            except PlexusError as error:
+            # A model may also give too few of them.
+            except (PlexusError, ValueError) as error:
                 _logger.warning("vectors_failed", tenant_id=tenant_id, error=str(error))
                 if attempt == _ATTEMPTS:
                     return
                 await asyncio.sleep(attempt)
-        if await self._library.add_model(shelf, model, len(next(iter(vectors.values())))):
-            await self._library.backend.set_vectors(shelf, space_of(model), vectors)
+        try:
+            if await self._library.add_model(shelf, model, len(next(iter(vectors.values())))):
+                await self._library.backend.set_vectors(shelf, space_of(model), vectors)
+        except Internal as error:
+            # Of another length than before, for one: that must not keep all others waiting.
+            _logger.error("vectors_refused", tenant_id=tenant_id, model=model, error=str(error))
 
-    async def _read(self, model: str, entries: Sequence[Entry]) -> dict[str, Sequence[float]]:
+    async def _read(
+        self, tenant_id: str, model: str, entries: Sequence[Entry]
+    ) -> dict[str, Sequence[float]]:
         texts = {each.entry_id: each.text[:_CHARACTERS] for each in entries}
-        new = [text for text in dict.fromkeys(texts.values()) if (model, text) not in self._known]
+        # Two tenants may mean two models by one name.
+        new = [
+            text
+            for text in dict.fromkeys(texts.values())
+            if (tenant_id, model, text) not in self._known
+        ]
         if new:
             found = await self._models.embed(model, new)
             for text, vector in zip(new, found, strict=True):
-                self._known[model, text] = vector
-        vectors = {entry_id: self._known[model, text] for entry_id, text in texts.items()}
+                self._known[tenant_id, model, text] = vector
+        vectors = {
+            entry_id: self._known[tenant_id, model, text] for entry_id, text in texts.items()
+        }
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return vectors

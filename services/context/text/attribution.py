@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from services.context.domain.sources import Citation, Span
 from services.context.text.sentences import sentences
@@ -14,7 +15,8 @@ _NAMED = 0.3
 # Fewer content words say too little to know where they are from.
 _LEAST_STEMS = 3
 _MOST_CITATIONS = 1_000
-_MOST_SENTENCES = 5_000
+_MOST_SENTENCES = 1_000
+_MOST_QUOTES = 200
 _MARK = re.compile(r"\[(\d{1,3})\]")
 # How the built-in model quotes: `From passage 2: “…”`.
 _QUOTE = re.compile(r"From passage (\d{1,3}): “([^”]{1,5000})”")
@@ -23,7 +25,7 @@ _QUOTE = re.compile(r"From passage (\d{1,3}): “([^”]{1,5000})”")
 def attribute(text: str, source_texts: Sequence[str]) -> list[Citation]:
     """The citations of a text, in its order: by marks `[1]`, by quotes, and by its words."""
     sources = Sources(source_texts)
-    quotes = list(_quotes(text, source_texts))
+    quotes = list(islice(_quotes(text, source_texts), _MOST_QUOTES))
     found = [
         *quotes,
         *(

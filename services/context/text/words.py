@@ -7,6 +7,7 @@ characters; endings are taken off by the Snowball stemmer of the text's language
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,6 +121,9 @@ def _fold(word: str) -> str:
     return unicodedata.normalize("NFKC", word).casefold()
 
 
+_stemming = threading.Lock()
+
+
 @cache
 def _stemmer(language: str) -> _Stemmer:
     import snowballstemmer  # type: ignore[import-untyped]
@@ -131,7 +135,9 @@ def _stemmer(language: str) -> _Stemmer:
 @lru_cache(200_000)
 def stem(word: str, language: str = ENGLISH) -> str:
     """A word without its ending."""
-    return _stemmer(language).stemWord(word)
+    # A stemmer works in place, and threads read texts beside the event loop.
+    with _stemming:
+        return _stemmer(language).stemWord(word)
 
 
 def is_stop(word: str, language: str = ENGLISH) -> bool:
