@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import snowballstemmer  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +18,7 @@ from services.context.text.likeness import asked_for, repeats, speaks_of
 from services.context.text.quoting import quote
 from services.context.text.sentences import sentences
 from services.context.text.support import ENOUGH, Sources, said
-from services.context.text.words import terms, words
+from services.context.text.words import stem, terms, words
 
 TEXTS = st.text(max_size=200)
 RENT = (
@@ -33,6 +37,9 @@ def test_words_stand_where_they_say(text: str) -> None:
         assert word.text
 
 
+_PARTS = (("quaver", "ization"), ("zomb", "fulness"), ("glim", "ational"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -46,6 +53,20 @@ def test_words_stand_where_they_say(text: str) -> None:
 )
 def test_terms_are_stems_by_language(text: str, expected: list[str]) -> None:
     assert terms(text) == expected
+
+
+def test_threads_do_not_get_each_others_stems() -> None:
+    # Made up, so that no other test has asked for them.
+    asked = [f"{head}{number}ing{tail}s" for number in range(400) for head, tail in _PARTS]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(stem, asked))
+    finally:
+        sys.setswitchinterval(usual)
+    alone = snowballstemmer.stemmer("english")
+    assert found == [alone.stemWord(each) for each in asked]
 
 
 def test_a_query_finds_its_language_without_its_commonest_words() -> None:
