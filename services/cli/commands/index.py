@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -85,6 +84,8 @@ async def _read(client: Client) -> GetIndexResponse:
 
 
 async def _rebuild(client: Client, *, wait: bool) -> int:
+    import asyncio
+
     from plexus.context.v1.search_service_pb2 import RebuildIndexRequest
     from plexus.context.v1.search_service_pb2_grpc import SearchServiceStub
 
