@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -176,10 +175,61 @@ def require_pointer(path: str, pointer: str) -> None:
         raise InvalidRequest.field(path, "must be a JSON pointer, such as /items")
 
 
-def pattern_of(pattern: str) -> re.Pattern[str]:
-    """Which paths below a folder a pattern means: `**/` is any folders."""
-    parts = []
-    for part in re.findall(r"\*\*/|\*\*|\*|\?|[^*?]+", pattern or "**"):
-        known = {"**/": "(?:[^/]+/){0,64}", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-        parts.append(known.get(part) or re.escape(part))
-    return re.compile("".join(parts))
+_ANY = "**"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which paths below a folder are meant: `*` and `?` within a name, `**` for any folders.
+
+    Matched part by part and step by step, so that no pattern takes longer than its length times
+    the path's.
+    """
+
+    parts: tuple[str, ...]
+
+    def matches(self, path: str) -> bool:
+        """Whether a path is meant."""
+        at = {0, *self._past(0)}
+        for name in path.split("/"):
+            following = set()
+            for place in at:
+                if place == len(self.parts):
+                    continue
+                if self.parts[place] == _ANY:
+                    following |= {place, *self._past(place)}
+                elif _name_matches(self.parts[place], name):
+                    following |= {place + 1, *self._past(place + 1)}
+            at = following
+        return len(self.parts) in at
+
+    def _past(self, place: int) -> set[int]:
+        """The places behind the `**` that begin at one: they may also be no folder."""
+        found = set()
+        while place < len(self.parts) and self.parts[place] == _ANY:
+            place += 1
+            found.add(place)
+        return found
+
+
+def _name_matches(pattern: str, name: str) -> bool:
+    """Whether a name is meant, by the greedy way with one step back (Krauss, 2008)."""
+    at = place = 0
+    star, resumed = -1, 0
+    while at < len(name):
+        if place < len(pattern) and pattern[place] == "*":
+            star, resumed = place, at
+            place += 1
+        elif place < len(pattern) and pattern[place] in ("?", name[at]):
+            at, place = at + 1, place + 1
+        elif star >= 0:
+            resumed += 1
+            at, place = resumed, star + 1
+        else:
+            return False
+    return not pattern[place:].strip("*")
+
+
+def pattern_of(pattern: str) -> Pattern:
+    """Which paths below a folder a pattern means; none is all."""
+    return Pattern(tuple((pattern or _ANY).split("/")))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx2
 
@@ -23,7 +24,8 @@ _SILENCE_SECONDS = 30.0
 _MOVED = {301, 302, 303, 307, 308}
 _OK = 200
 _NOT_MODIFIED = 304
-_AGENT = "plexus-ingest"
+_OWN = {"user-agent": "plexus-ingest", "accept-encoding": "identity"}
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Fetcher:
         self._client = httpx2.AsyncClient(
             transport=transport,
             follow_redirects=False,
+            # It serves all tenants: what one is given is nothing to another.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
         )
 
@@ -130,7 +134,7 @@ class Fetcher:
             ) from error
 
     async def _followed(self, url: str, headers: dict[str, str]) -> httpx2.Response:
-        own = {"user-agent": _AGENT, "accept-encoding": "gzip, deflate", **headers}
+        own = {**_OWN, **headers}
         for _ in range(_REDIRECTS + 1):
             try:
                 request = self._client.build_request("GET", url, headers=own)
@@ -144,15 +148,19 @@ class Fetcher:
             except (httpx2.InvalidURL, ValueError) as error:
                 raise Unreadable(Reason.UNREACHABLE, "Its address is none.") from error
             if response.status_code not in _MOVED or "location" not in response.headers:
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    # Unfolding takes as long as its sender likes, and no bound sees it.
+                    await response.aclose()
+                    raise Unreadable(Reason.UNREACHABLE, "Its address answers in a code.")
                 return response
             await response.aclose()
             try:
                 target = httpx2.URL(url).join(response.headers["location"])
             except (httpx2.InvalidURL, ValueError) as error:
                 raise Unreadable(Reason.UNREACHABLE, "Its address leads nowhere.") from error
-            if target.host != httpx2.URL(url).host:
-                # What another host shall know, it is told by whoever calls it.
-                own = {"user-agent": _AGENT, "accept-encoding": "gzip, deflate"}
+            if _origin(target) != _origin(httpx2.URL(url)):
+                # What another server shall know, it is told by whoever calls it.
+                own = _OWN
             url = str(target)
         raise Unreadable(Reason.UNREACHABLE, "Its address leads from one to the next.")
 
@@ -169,6 +177,11 @@ async def bounded(response: httpx2.Response, most: int) -> AsyncIterator[bytes]:
         if size > most:
             raise Unreadable(Reason.TOO_LARGE, f"Its address has more than {most} bytes.")
         yield data
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    """Which server an address is of."""
+    return url.scheme, url.host, url.port or _PORTS.get(url.scheme)
 
 
 def _name(url: str) -> str:

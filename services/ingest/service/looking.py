@@ -34,12 +34,14 @@ from services.runtime import clock, log
 from services.runtime.context import Principal, acting_as, mesh_principal
 from services.runtime.crypto import MasterKey
 from services.runtime.db import EVERYONE, Connection, Database
-from services.runtime.errors import InvalidRequest, PlexusError, ResourceExhausted
+from services.runtime.errors import InvalidRequest, PlexusError
 from services.runtime.tasks import Tasks
 
 _logger = log.get(__name__)
 _AT_ONCE = 4
 _RUN_SECONDS = 1800.0
+# How often letting go is tried while the database is away, and how long between.
+_AGAIN_SECONDS = (0.5, 2.0, 10.0, 30.0)
 _TOLD_SECONDS = 2.0
 _REMOVED_AT_ONCE = 50
 
@@ -135,7 +137,7 @@ class Looker:
         except _Gone:
             _logger.info("source_gone", source=source.source_id)
         except PlexusError as error:
-            # Its owner is this process, which lives: it is let go of below, or with the lease.
+            # The database is away for long: it is let go of with the lease.
             _logger.warning("look_let_go", source=source.source_id, error=repr(error))
         finally:
             self._free.release()
@@ -150,17 +152,32 @@ class Looker:
             failure = "It took too long; the next look goes on from here."
         except LookFailed as error:
             failure = str(error)
-        except (InvalidRequest, ResourceExhausted) as error:
+        except _Gone:
+            raise
+        except PlexusError as error:
             failure = error.message
+        except Exception as error:  # noqa: BLE001 - whatever it is, the source must be let go of
+            _logger.error("look_failed", source=look.source.source_id, error=repr(error))
+            failure = "It could not be looked at."
         look.run = replace(look.run, end_time=clock.now(), failure=failure[:500])
         _logger.info("looked", source=look.source.source_id, failure=failure)
         source = look.source
         when = next_time(source.schedule, source.paused, clock.now())
+        for seconds in (*_AGAIN_SECONDS, None):
+            try:
+                await self._let_go(look, when)
+                return
+            except PlexusError:
+                if seconds is None:
+                    raise
+                await asyncio.sleep(seconds)
+
+    async def _let_go(self, look: _Look, when: int | None) -> None:
         async with self._database.transaction() as connection:
             await store.sources.tell_run(
-                connection, source, self._leases.owner, look.run, look.cursor
+                connection, look.source, self._leases.owner, look.run, look.cursor
             )
-            await store.sources.let_go(connection, source, self._leases.owner, when)
+            await store.sources.let_go(connection, look.source, self._leases.owner, when)
 
     async def _all(self, look: _Look) -> None:
         place = look.source.place

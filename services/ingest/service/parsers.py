@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.ingest.domain.chunks import clean
 from services.ingest.domain.documents import Reason, Unreadable
 from services.ingest.domain.passages import Kind, Passage
 from services.ingest.parsing.records import MAX_LINE
@@ -179,11 +180,12 @@ def _found(record: dict[str, Any]) -> Found:
         case {"percent": percent}:
             return Progress(int(percent))
         case {"attached": attached}:
-            path, name = Path(attached["path"]), str(attached["file_name"])
-            return Attached(path, name, str(attached["media_type"]))
+            # A mail may name them by what no database takes.
+            name, said = clean(str(attached["file_name"])), clean(str(attached["media_type"]))
+            return Attached(Path(attached["path"]), name, said)
         case {"done": done}:
             pages = int(done["page_count"])
-            return Done(str(done["title"]), str(done["media_type"])[:200], pages)
+            return Done(clean(str(done["title"])), str(done["media_type"])[:200], pages)
         case {"failed": failed}:
             raise Unreadable(Reason[failed["reason"]], str(failed["message"])[:1000])
     raise ValueError("that is no record")

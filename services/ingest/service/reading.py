@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from services.ingest import store
 from services.ingest.domain.documents import (
     Document,
@@ -33,7 +35,7 @@ from services.ingest.service.news import News
 from services.ingest.service.parsers import Attached, Done, Found, Parsers, Progress, Task
 from services.runtime import clock, log
 from services.runtime.db import EVERYONE, Database
-from services.runtime.errors import PlexusError
+from services.runtime.errors import InvalidRequest, PlexusError
 from services.runtime.ids import new_id
 from services.runtime.leases import RENEW_SECONDS
 from services.runtime.tasks import Tasks
@@ -42,6 +44,7 @@ _logger = log.get(__name__)
 _MAX_ATTEMPTS = 3
 _TOLD_SECONDS = 1.0
 _WRITTEN_TOGETHER = 100
+_UNKEPT = "It holds what cannot be kept."
 _BROKE = "Reading it ended the process that read it, more than once."
 
 
@@ -153,7 +156,7 @@ class Reader:
                 await self._read(document)
         except _Vain:
             _logger.info("read_in_vain", document=document.document_id)
-        except PlexusError as error:
+        except (PlexusError, OSError) as error:
             # Whatever it lacks: it waits again as soon as this process looks for what it lost.
             _logger.warning("reading_let_go", document=document.document_id, error=repr(error))
         finally:
@@ -169,6 +172,10 @@ class Reader:
             await self._parse(document)
         except Unreadable as error:
             await self._fail(document, error.reason, error.message)
+        except (InvalidRequest, ValueError, SQLAlchemyError) as error:
+            # It holds what cannot be kept: reading it again would end the same.
+            _logger.error("document_refused", document=document.document_id, error=repr(error))
+            await self._fail(document, Reason.BROKEN, _UNKEPT)
 
     async def _fetched(self, document: Document) -> Document:
         """The document with the bytes that its address has now."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from services.ingest import store
-from services.ingest.domain.documents import require_plain, too_many
+from services.ingest.domain.documents import Visibility, require_plain, too_many
 from services.ingest.domain.sources import (
     MAX_SOURCES,
     Folder,
@@ -129,12 +129,14 @@ class Sources:
         async with self._database.transaction() as connection:
             old = await store.sources.get(connection, who.tenant_id, source_id, lock=True)
             require_source_etag(old, etag)
-            new = self._changed(old, wish)
+            new = self._changed(who, old, wish)
             if new != old:
                 await store.sources.replace(connection, new)
         return new
 
-    def _changed(self, old: Source, wish: Wish) -> Source:
+    def _changed(self, who: Principal, old: Source, wish: Wish) -> Source:
+        if old.user_id != who.user_id and old.visibility != wish.visibility:
+            raise InvalidRequest.field("source.visibility", "is for who made the source to say")
         if type(wish.place) is not type(old.place):
             raise InvalidRequest.field("source", "its kind stays as it is")
         sealed = old.sealed
@@ -142,6 +144,14 @@ class Sources:
             opened = unseal(self._master_key, old.source_id, old.sealed)
             if opened != wish.secrets:
                 sealed = seal(self._master_key, old.source_id, wish.secrets)
+        elif (
+            old.sealed
+            and old.user_id != who.user_id
+            and old.visibility == Visibility.OWNER
+            and wish.place != old.place
+        ):
+            # What is one user's alone is not found elsewhere by another with that user's password.
+            raise InvalidRequest.field("source", "what is secret must be given with another place")
         elif old.sealed and _where(wish.place) != _where(old.place):
             # Or whoever may change a host could have the password sent to one of theirs.
             raise InvalidRequest.field("source", "what is secret must be given with another host")

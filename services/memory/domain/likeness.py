@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from services.memory.domain.values import Content, Kind, joined
+from services.memory.domain.values import MAX_ATTRIBUTES, Content, Kind, joined
 from services.memory.domain.words import Said, likeness, mark, normal
 
 # Sentences that differ in more than this are about different things, whatever their numbers.
@@ -68,6 +68,8 @@ def _about_the_same(old: Content, new: Content) -> bool:
         and (old.valid_from, old.valid_until) == (new.valid_from, new.valid_until)
         and (not new.subject or normal(new.subject) == normal(old.subject))
         and all(old.attributes.get(name, value) == value for name, value in new.attributes.items())
+        # What both know must fit one memory.
+        and len(old.attributes.keys() | new.attributes.keys()) <= MAX_ATTRIBUTES
     )
 
 

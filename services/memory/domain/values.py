@@ -14,6 +14,8 @@ from services.runtime.errors import InvalidRequest
 
 MAIN = "main"
 MAX_PROVENANCE = 100
+# Also of a memory into which others were merged, or which was changed again and again.
+MAX_ATTRIBUTES = 32
 HALF_LIFE = 30 * 24 * 3600 * 1_000_000
 LIKENESS = 0.9
 # Of a memory that was stored and never used.
@@ -122,6 +124,8 @@ class Content:
         Raises:
             InvalidRequest: Naming the field.
         """
+        if len(self.attributes) > MAX_ATTRIBUTES:
+            raise InvalidRequest.field(f"{path}attributes", f"at most {MAX_ATTRIBUTES} are kept")
         texts = [("text", self.text), ("subject", self.subject), ("person", self.person)]
         for name, (_, value) in self.attributes.items():
             if isinstance(value, float) and not math.isfinite(value):

@@ -12,6 +12,7 @@ from services.memory.store import spaces, spans, versions
 from services.memory.store.shared import Place
 from services.runtime.context import Principal
 from services.runtime.db import EVERYONE, Connection, Whose
+from services.runtime.errors import NotFound
 
 _LIMIT = 200
 _PAGE_BYTES = 2_000_000
@@ -60,7 +61,8 @@ class Feeding:
             fitting.append(span)
         read = {}
         for place, ids in by_place.items():
-            wanted = set(ids) & {span.version_id for span in fitting}
+            # Of what is erased nothing is told, and its space may be gone already.
+            wanted = set(ids) & {span.version_id for span in fitting if not span.erased}
             read.update(await self._memories(connection, place, wanted))
         return [
             Turned(span, None if span.erased else read.get((span.tenant_id, span.version_id)))
@@ -73,7 +75,11 @@ class Feeding:
         found = list((await versions.get(connection, place, version_ids)).values())
         if not found:
             return {}
-        space = await spaces.get(connection, place, "")
+        try:
+            space = await spaces.get(connection, place, "")
+        except NotFound:
+            # It is being erased: what is left of it comes once more, as erased.
+            return {}
         # What says otherwise is read where somebody reads the memory.
         view = View(connection, place, space, None, self._desk.known)
         return {

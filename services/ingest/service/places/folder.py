@@ -56,7 +56,7 @@ class Folders:
             root = await asyncio.to_thread(self.require_allowed, Path(place.path))
         except InvalidRequest as error:
             raise LookFailed(error.message) from error
-        matches = pattern_of(place.pattern).fullmatch
+        matches = pattern_of(place.pattern).matches
         found = await asyncio.to_thread(
             lambda: sorted(each for each in _files(root) if matches(each[0]))
         )
