@@ -85,6 +85,18 @@ async def test_what_repeats_a_memory_is_merged_into_it(calls: Calls) -> None:
         assert [each.outcome for each in twice.results] == [ADDED, UNCHANGED]
 
 
+async def test_a_memory_grows_no_larger_than_one_may_be(calls: Calls) -> None:
+    def some(first: int) -> dict[str, pb.AttributeValue]:
+        return {f"n{first + n}": pb.AttributeValue(integer=n) for n in range(20)}
+
+    with acting_as(agent()):
+        first = await calls.store("The door is blue.", record={"attributes": some(0)})
+        again = await calls.store("The door is blue.", record={"attributes": some(20)})
+        assert again.results[0].outcome == ADDED
+        with refused("INVALID_REQUEST"):
+            await calls.update(first.results[0].memory_id, set_attributes=some(20))
+
+
 async def test_numbers_are_never_merged_and_contradictions_are_said_both_ways(
     calls: Calls,
 ) -> None:
