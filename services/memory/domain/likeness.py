@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from services.memory.domain.values import MAX_ATTRIBUTES, Content, Kind, joined
+from services.memory.domain.values import MAX_ATTRIBUTES, MAX_PROVENANCE, Content, Kind, Origin
 from services.memory.domain.words import Said, likeness, mark, normal
 
 # Sentences that differ in more than this are about different things, whatever their numbers.
@@ -82,6 +83,14 @@ def merged(old: Content, new: Content) -> Content:
         sensitivity=max(old.sensitivity, new.sensitivity),
         provenance=joined(old.provenance, new.provenance),
     )
+
+
+def joined(first: Sequence[Origin], second: Sequence[Origin]) -> tuple[Origin, ...]:
+    """Where a memory came from when it was stored again: each source once, the first time."""
+    found: dict[tuple[str, str, int, int], Origin] = {}
+    for origin in (*first, *second):
+        found.setdefault(origin.source, origin)
+    return tuple(found.values())[:MAX_PROVENANCE]
 
 
 def contradict(first: Content, second: Content) -> bool:

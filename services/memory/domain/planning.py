@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from services.memory.domain.likeness import contradict, merged, same
-from services.memory.domain.values import Outcome, Record, Stored, Version, joined
+from services.memory.domain.likeness import contradict, joined, merged, same
+from services.memory.domain.values import Outcome, Record, Stored, Version
 from services.runtime.errors import NotFound
 
 Pair = tuple[Version, Version]

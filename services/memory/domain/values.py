@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Literal
@@ -14,8 +14,7 @@ from services.runtime.errors import InvalidRequest
 
 MAIN = "main"
 MAX_PROVENANCE = 100
-# Also of a memory into which others were merged, or which was changed again and again.
-MAX_ATTRIBUTES = 32
+MAX_ATTRIBUTES = 32  # Also of what was merged, or changed again and again.
 HALF_LIFE = 30 * 24 * 3600 * 1_000_000
 LIKENESS = 0.9
 # Of a memory that was stored and never used.
@@ -388,14 +387,6 @@ def faded(strength: float, since: int, now: int, half_life: int) -> float:
 def used(strength: float) -> float:
     """The strength after a use: half of what lacks to 1 is won."""
     return strength + (1 - strength) / 2
-
-
-def joined(first: Sequence[Origin], second: Sequence[Origin]) -> tuple[Origin, ...]:
-    """Where a memory came from when it was stored again: each source once, the first time."""
-    found: dict[tuple[str, str, int, int], Origin] = {}
-    for origin in (*first, *second):
-        found.setdefault(origin.source, origin)
-    return tuple(found.values())[:MAX_PROVENANCE]
 
 
 def _hash(text: str) -> bytes:

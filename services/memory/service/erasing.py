@@ -44,21 +44,24 @@ class Erasing:
             self._asked.clear()
             async with self._desk.database.read(EVERYONE) as connection:
                 waiting = await erasures.under_way(connection, _AT_ONCE)
-            for erasure, cut in waiting:
-                await self.erase(erasure, cut)
+            for erasure in waiting:
+                await self.erase(erasure)
             try:
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._asked.wait()
             except TimeoutError:
                 continue
 
-    async def erase(self, erasure: Erasure, cut: int) -> None:
-        """Erase what is about a person, and look for it once more."""
+    async def erase(self, erasure: Erasure) -> None:
+        """Erase what is about a person, and look for it once more; nothing where that is done."""
         place = Place(erasure.tenant_id, f"user/{erasure.person}")
         whose = (erasure.tenant_id,)
-        if not cut:
-            async with self._desk.database.transaction(whose) as connection:
-                cut = await forgetting.cut_off(connection, place, clock.now())
+        async with self._desk.database.transaction(whose) as connection:
+            cut = await erasures.cut_time(connection, erasure)
+            if cut is None:
+                return
+            if not cut:
+                cut = await forgetting.cut_off(connection, place)
                 await erasures.change(connection, erasure, cut_time=cut)
         await self._drop(erasure, place, cut)
         while await self._erase_some(erasure):

@@ -58,11 +58,23 @@ async def page(connection: Connection, tenant_id: str, before: str, limit: int) 
     return [_erasure(row) for row in rows]
 
 
-async def under_way(connection: Connection, limit: int) -> list[tuple[Erasure, int]]:
-    """Those under way, the oldest first, and since when the person's own space is cut off."""
+async def under_way(connection: Connection, limit: int) -> list[Erasure]:
+    """Those under way, the oldest first."""
     query = select(erasures).where(erasures.c.end_time.is_(None))
     rows = await connection.execute(query.order_by(erasures.c.erasure_id).limit(limit))
-    return [(_erasure(row), row.cut_time) for row in rows]
+    return [_erasure(row) for row in rows]
+
+
+async def cut_time(connection: Connection, erasure: Erasure) -> int | None:
+    """Until when the person's own space is cut off, 0 where it is not; None where all is done.
+
+    Held until the commit: what a process knew of it from before may be another's work by now.
+    """
+    query = select(erasures.c.cut_time, erasures.c.end_time).where(
+        erasures.c.tenant_id == erasure.tenant_id, erasures.c.erasure_id == erasure.erasure_id
+    )
+    row = (await connection.execute(query.with_for_update())).one()
+    return None if row.end_time is not None else int(row.cut_time)
 
 
 async def count(connection: Connection, erasure: Erasure, gone: int) -> None:

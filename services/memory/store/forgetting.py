@@ -35,6 +35,7 @@ from services.memory.tables import (
     tags,
     versions,
 )
+from services.runtime import clock
 from services.runtime.db import Connection
 
 _AT_ONCE = 500
@@ -48,13 +49,15 @@ class About(NamedTuple):
     memory_id: str
 
 
-async def cut_off(connection: Connection, place: Place, now: int) -> int:
+async def cut_off(connection: Connection, place: Place) -> int:
     """Take a space's names away, so that it is not there any more; until when it was written."""
-    newest = select(func.max(commits.c.create_time)).where(*place.of(commits))
-    last = (await connection.execute(newest)).scalar()
+    await connection.execute(select(spaces.c.space).where(*place.of(spaces)).with_for_update())
     for table in (branches, tags, members, spaces):
         await connection.execute(delete(table).where(*place.of(table)))
-    return max(now, last or 0)
+    # Only now: who held a name until it was taken away has written, and is seen.
+    newest = select(func.max(commits.c.create_time)).where(*place.of(commits))
+    last = (await connection.execute(newest)).scalar()
+    return max(clock.now(), last or 0)
 
 
 async def drop(connection: Connection, place: Place, until: int, last_id: str) -> tuple[int, bool]:

@@ -113,7 +113,7 @@ class House:
     async def erased(self, who: Principal, person: str) -> Any:
         """Erase a person, to the end."""
         asked = await self.caring.erase(who, person)
-        await self.erasing.erase(asked, 0)
+        await self.erasing.erase(asked)
         return await self.caring.erasure(who, asked.erasure_id)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.memory.domain.history import Made, judge
-from services.memory.domain.likeness import contradict, marks, merged, same
+from services.memory.domain.likeness import contradict, joined, marks, merged, same
 from services.memory.domain.merging import Side, merge
 from services.memory.domain.ranking import rank
 from services.memory.domain.tree import Change
@@ -22,7 +22,6 @@ from services.memory.domain.values import (
     Version,
     Wanted,
     faded,
-    joined,
     key_of,
     memory_of,
     used,
